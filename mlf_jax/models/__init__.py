@@ -1,0 +1,20 @@
+"""Flax modules: spiking residual networks and spiking VGG-16."""
+
+from mlf_jax.models.resnet import (
+  SpikingResNet,
+  ds_resnet14_cifar10_dvs,
+  ds_resnet20_cifar10,
+  ds_resnet20_dvs_gesture,
+  stage_sizes_for_depth,
+)
+from mlf_jax.models.vgg import SpikingVGG, spiking_vgg16
+
+__all__ = [
+  'SpikingResNet',
+  'SpikingVGG',
+  'ds_resnet14_cifar10_dvs',
+  'ds_resnet20_cifar10',
+  'ds_resnet20_dvs_gesture',
+  'spiking_vgg16',
+  'stage_sizes_for_depth',
+]

@@ -1,0 +1,151 @@
+"""What the networks share: the time axis, the neuron, initialisers, checks.
+
+Inside a network, time is folded into batch, time-major: [time * batch, ...].
+Only the neuron sees time as an axis of its own.
+"""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+
+from mlf_jax import neuron
+from mlf_jax.errors import UserError
+
+# Not truncated, unlike `nn.initializers.he_normal`.
+he_normal = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')
+
+
+def uniform_fan_in(fan_in: int) -> Callable:
+  """Initialiser: uniform between +-1 / sqrt(fan_in)."""
+
+  def init(key, shape, dtype=jnp.float32):
+    bound = fan_in**-0.5
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+  return init
+
+
+def enter_time(
+  x: Num[Array, 'batch *rest'], time_steps: int, dtype
+) -> tuple[Float[Array, 'folded height width channel'], int]:
+  """The one place where batch-major input becomes time-major.
+
+  Args:
+    x: images [batch, height, width, channel], or frames [batch, time, height,
+      width, channel], of any real dtype.
+    time_steps: timesteps the network runs.
+    dtype: dtype the network computes in.
+
+  Returns:
+    The input with time folded into batch, [time * batch, height, width,
+    channel], and the number of timesteps each entry stands for: 1 for frames;
+    `time_steps` for images, which are not repeated.
+
+  Raises:
+    UserError: wrong rank, or frames with another number of timesteps.
+  """
+  if x.ndim == 4:
+    return x.astype(dtype), time_steps
+  if x.ndim != 5:
+    raise UserError(
+      f'input of shape {x.shape} has rank {x.ndim}; expected images [batch, '
+      'height, width, channel] or frames [batch, '
+      f'{time_steps}, height, width, channel]'
+    )
+  if x.shape[1] != time_steps:
+    raise UserError(
+      f'frames of shape {x.shape} have {x.shape[1]} timesteps on axis 1, the '
+      f'network runs {time_steps}; expected shape '
+      f'{(x.shape[0], time_steps, *x.shape[2:])}, [batch, time, height, width, '
+      'channel]'
+    )
+  x = jnp.swapaxes(x, 0, 1)
+  return x.reshape((-1, *x.shape[2:])).astype(dtype), 1
+
+
+def fire(
+  params: neuron.MLFParams,
+  time_steps: int,
+  dtype,
+  x: Float[Array, 'folded *shape'],
+) -> Float[Array, 'folded *shape']:
+  """MLF units over a current whose time is folded into batch.
+
+  The current keeps its precision; the spikes, small integers, come out in the
+  dtype the next layer computes in.
+  """
+  folded = x.shape
+  x = x.reshape((time_steps, -1, *x.shape[1:]))
+  return neuron.run(params, x)[1].reshape(folded).astype(dtype)
+
+
+def show_every_timestep(
+  x: Float[Array, 'batch *shape'], copies: int
+) -> Float[Array, 'folded *shape']:
+  """Repeats what an image became in the stem for each of its timesteps."""
+  if copies == 1:
+    return x
+  return jnp.broadcast_to(x, (copies, *x.shape)).reshape((-1, *x.shape[1:]))
+
+
+def mean_over_time(
+  x: Float[Array, 'folded *shape'], time_steps: int
+) -> Float[Array, 'batch *shape']:
+  """Mean over the timesteps of a tensor whose time is folded into batch."""
+  return x.reshape((time_steps, -1, *x.shape[1:])).mean(0)
+
+
+class TimestepDropout(nn.Module):
+  """Dropout whose mask is drawn for each timestep, sample and feature.
+
+  With the batch divided over a mesh axis, every device draws the mask of the
+  whole batch and keeps its own part, so that N devices give the numbers of
+  one.
+  """
+
+  rate: float
+  time_steps: int
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'folded feature'], deterministic: bool
+  ) -> Float[Array, 'folded feature']:
+    """Drops entries of `x` and scales the rest by 1 / (1 - rate)."""
+    if deterministic or self.rate == 0:
+      return x
+    batch = x.shape[0] // self.time_steps
+    shards = 1
+    if self.axis_name is not None and not self.is_initializing():
+      shards = jax.lax.axis_size(self.axis_name)
+    keep = jax.random.bernoulli(
+      self.make_rng('dropout'),
+      1 - self.rate,
+      (self.time_steps, shards * batch, *x.shape[1:]),
+    )
+    if shards > 1:
+      start = jax.lax.axis_index(self.axis_name) * batch
+      keep = jax.lax.dynamic_slice_in_dim(keep, start, batch, axis=1)
+    return jnp.where(keep.reshape(x.shape), x / (1 - self.rate), 0)
+
+
+def check_sizes(**sizes) -> None:
+  """Raises `UserError` naming the first size that is not a positive integer."""
+  for name, value in sizes.items():
+    values = value if isinstance(value, (tuple, list)) else (value,)
+    if not values or any(
+      isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in values
+    ):
+      raise UserError(f'{name} must be positive whole numbers, got {value!r}')
+
+
+def neuron_of(module: nn.Module) -> Callable:
+  """The firing function of a network, from its neuron attributes."""
+  params = neuron.MLFParams(
+    module.thresholds, module.decay, module.width, module.surrogate
+  )
+  return functools.partial(fire, params, module.time_steps, module.dtype)

@@ -1,0 +1,233 @@
+"""Spiking residual networks: DS-ResNet and the plain spiking ResNet.
+
+Source: Feng et al., "Multi-Level Firing with Spiking DS-ResNet", IJCAI 2022,
+section 3.2. Submodules carry the names of the published checkpoints.
+"""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+
+from mlf_jax import neuron
+from mlf_jax.errors import UserError
+from mlf_jax.models import layers
+from mlf_jax.norm import TDBatchNorm
+
+
+def stage_sizes_for_depth(depth: int) -> tuple[int, int, int]:
+  """Blocks in each of the three stages of a network named by its depth.
+
+  Raises:
+    UserError: `depth` is not 6n + 2 with n >= 1.
+  """
+  n, rest = divmod(depth - 2, 6)
+  if rest or n < 1:
+    near = 6 * max(1, round((depth - 2) / 6)) + 2
+    raise UserError(
+      f'depth must be 6n + 2 (8, 14, 20, 32, 44, 68, ...), got {depth}; the '
+      f'nearest is {near}'
+    )
+  return (n, n, n)
+
+
+class BasicBlock(nn.Module):
+  """Two 3x3 convolutions and a shortcut.
+
+  Attributes:
+    features: output channels.
+    stride: stride of the first convolution and of the shortcut.
+    fire: firing function, current to spikes.
+    conv: convolution, all but its features and size bound.
+    norm: tdBN, its attributes bound.
+    residual: 'ds': the second unit fires before the addition, so that the
+      shortcut is an identity from block to block; 'plain': after it.
+    shortcut: 'mlf': a projection ends in MLF units; 'norm': in tdBN.
+  """
+
+  features: int
+  stride: int
+  fire: Callable
+  conv: Callable
+  norm: Callable
+  residual: str = 'ds'
+  shortcut: str = 'mlf'
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'folded height width channel'], train: bool
+  ) -> Float[Array, 'folded height_out width_out features']:
+    """Applies the block; time is folded into batch, time-major."""
+    stride = (self.stride, self.stride)
+    residual = x
+    if self.stride != 1 or x.shape[-1] != self.features:
+      residual = self.conv(self.features, (1, 1), stride, 0, name='shortcut_conv')(x)
+      residual = self.norm(name='shortcut_bn')(residual, not train)
+      if self.shortcut == 'mlf':
+        residual = self.fire(residual)
+
+    y = self.conv(self.features, (3, 3), stride, 1, name='conv1')(x)
+    y = self.fire(self.norm(name='bn1')(y, not train))
+    y = self.conv(self.features, (3, 3), 1, 1, name='conv2')(y)
+    y = self.norm(name='bn2')(y, not train)
+    if self.residual == 'ds':
+      # Spikes are exact in any dtype, so the sum takes the shortcut's.
+      return self.fire(y).astype(residual.dtype) + residual
+    return self.fire(y + residual.astype(y.dtype))
+
+
+class SpikingResNet(nn.Module):
+  """Spiking residual network with MLF units and tdBN.
+
+  Attributes:
+    stage_sizes: blocks in each stage; the first block of every stage but the
+      first has stride 2. See `stage_sizes_for_depth`.
+    widths: channels of each stage.
+    num_classes: number of classes.
+    time_steps: timesteps T. May differ between training and inference.
+    residual: 'ds' (dormant-suppressed) or 'plain'.
+    shortcut: 'mlf' or 'norm', how a projection shortcut ends; None is 'mlf'
+      for 'ds' and 'norm' for 'plain'.
+    thresholds: firing threshold of each level; the first scales tdBN.
+    decay: decay of the membrane potential in [0, 1].
+    width: width of the surrogate windows.
+    surrogate: one of `mlf_jax.surrogate.SURROGATES`.
+    normalize_input: tdBN without gamma and beta on the input.
+    dtype: dtype of the convolutions; membranes, statistics and parameters are
+      float32 or wider.
+    axis_name: mesh or `pmap` axis over which the batch is divided.
+
+  Raises:
+    UserError: an attribute outside its range, at construction.
+  """
+
+  stage_sizes: tuple[int, ...]
+  widths: tuple[int, ...]
+  num_classes: int
+  time_steps: int
+  residual: str = 'ds'
+  shortcut: str | None = None
+  thresholds: tuple[float, ...] = (0.6, 1.6, 2.6)
+  decay: float = 0.25
+  width: float = 1.0
+  surrogate: str = 'rectangular'
+  normalize_input: bool = False
+  dtype: jnp.dtype = jnp.float32
+  axis_name: str | None = None
+
+  def __post_init__(self):
+    """Validates the attributes."""
+    layers.check_sizes(
+      stage_sizes=self.stage_sizes,
+      widths=self.widths,
+      num_classes=self.num_classes,
+      time_steps=self.time_steps,
+    )
+    if len(self.stage_sizes) != len(self.widths):
+      raise UserError(
+        f'{len(self.stage_sizes)} stage_sizes but {len(self.widths)} widths; '
+        'one width a stage is needed'
+      )
+    if self.residual not in ('ds', 'plain'):
+      raise UserError(
+        f"residual must be 'ds' or 'plain', got {self.residual!r}"
+      )
+    if self.shortcut not in (None, 'mlf', 'norm'):
+      raise UserError(
+        f"shortcut must be 'mlf', 'norm' or None, got {self.shortcut!r}"
+      )
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Num[Array, 'batch *time height width channel'],
+    train: bool = False,
+  ) -> Float[Array, 'batch classes']:
+    """Logits of a batch.
+
+    Args:
+      x: images [batch, height, width, channel], shown at every timestep, or
+        frames [batch, time, height, width, channel] with `time_steps` frames.
+      train: normalise with the statistics of the batch and update the running
+        ones (apply with `mutable=['batch_stats']`).
+
+    Returns:
+      [batch, num_classes], the mean over the timesteps, float32 or wider.
+
+    Raises:
+      UserError: wrong rank or wrong number of timesteps.
+    """
+    fire = layers.neuron_of(self)
+    param_dtype = neuron.membrane_dtype(self.dtype)
+    conv = functools.partial(
+      nn.Conv,
+      use_bias=False,
+      kernel_init=layers.he_normal,
+      dtype=self.dtype,
+      param_dtype=param_dtype,
+    )
+    norm = functools.partial(
+      TDBatchNorm, threshold=self.thresholds[0], axis_name=self.axis_name
+    )
+    shortcut = self.shortcut or {'ds': 'mlf', 'plain': 'norm'}[self.residual]
+
+    x, copies = layers.enter_time(x, self.time_steps, param_dtype)
+    if self.normalize_input:
+      x = norm(affine=False, name='bn0')(x, not train, copies)
+    x = conv(self.widths[0], (3, 3), 1, 1, name='conv1')(x)
+    x = norm(name='bn1')(x, not train, copies)
+    x = fire(layers.show_every_timestep(x, copies))
+    for stage, (size, features) in enumerate(
+      zip(self.stage_sizes, self.widths, strict=True)
+    ):
+      for i in range(size):
+        x = BasicBlock(
+          features,
+          2 if stage > 0 and i == 0 else 1,
+          fire,
+          conv,
+          norm,
+          self.residual,
+          shortcut,
+          name=f'layer{stage + 1}_{i}',
+        )(x, train)
+
+    x = x.astype(param_dtype).mean((1, 2))
+    # The dense layer is linear: averaging over time first is the same.
+    x = layers.mean_over_time(x, self.time_steps)
+    return nn.Dense(
+      self.num_classes,
+      kernel_init=layers.he_normal,
+      bias_init=layers.uniform_fan_in(x.shape[-1]),
+      dtype=param_dtype,
+      param_dtype=param_dtype,
+      name='voting',
+    )(x)
+
+
+# The networks of the paper.
+ds_resnet20_cifar10 = functools.partial(
+  SpikingResNet,
+  stage_sizes=stage_sizes_for_depth(20),
+  widths=(64, 128, 256),
+  num_classes=10,
+  time_steps=4,
+)
+ds_resnet20_dvs_gesture = functools.partial(
+  SpikingResNet,
+  stage_sizes=stage_sizes_for_depth(20),
+  widths=(16, 32, 64),
+  num_classes=11,
+  time_steps=40,
+  normalize_input=True,
+)
+ds_resnet14_cifar10_dvs = functools.partial(
+  SpikingResNet,
+  stage_sizes=stage_sizes_for_depth(14),
+  widths=(32, 64, 128),
+  num_classes=10,
+  time_steps=10,
+)

@@ -1,0 +1,143 @@
+"""Spiking VGG-16 with MLF units.
+
+Source: Feng et al., "Multi-Level Firing with Spiking DS-ResNet", IJCAI 2022,
+section 4. Submodules carry the names of the published checkpoints.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+
+from mlf_jax import neuron
+from mlf_jax.errors import UserError
+from mlf_jax.models import layers
+from mlf_jax.norm import TDBatchNorm
+
+# Widths of the convolutions; a 2x2 average pool after each group.
+_GROUPS = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)
+
+
+class SpikingVGG(nn.Module):
+  """Spiking VGG-16: conv3x3-tdBN-MLF groups, then two dense MLF layers.
+
+  Attributes:
+    num_classes: number of classes.
+    time_steps: timesteps T. May differ between training and inference.
+    thresholds: firing threshold of each level; the first scales tdBN.
+    decay: decay of the membrane potential in [0, 1].
+    width: width of the surrogate windows.
+    surrogate: one of `mlf_jax.surrogate.SURROGATES`.
+    dropout_rate: rate after each dense MLF layer; the mask is drawn for each
+      timestep, from the RNG named 'dropout'.
+    normalize_input: tdBN without gamma and beta on the input.
+    dtype: dtype of convolutions and dense layers; membranes, statistics and
+      parameters are float32 or wider.
+    axis_name: mesh or `pmap` axis over which the batch is divided.
+
+  Raises:
+    UserError: an attribute outside its range, at construction.
+  """
+
+  num_classes: int
+  time_steps: int
+  thresholds: tuple[float, ...] = (0.6, 1.6, 2.6)
+  decay: float = 0.25
+  width: float = 1.0
+  surrogate: str = 'rectangular'
+  dropout_rate: float = 0.25
+  normalize_input: bool = False
+  dtype: jnp.dtype = jnp.float32
+  axis_name: str | None = None
+
+  def __post_init__(self):
+    """Validates the attributes."""
+    layers.check_sizes(num_classes=self.num_classes, time_steps=self.time_steps)
+    if not 0 <= self.dropout_rate < 1:
+      raise UserError(
+        f'dropout_rate must lie in [0, 1), got {self.dropout_rate}'
+      )
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Num[Array, 'batch *time height width channel'],
+    train: bool = False,
+  ) -> Float[Array, 'batch classes']:
+    """Logits of a batch.
+
+    Args:
+      x: images [batch, height, width, channel], shown at every timestep, or
+        frames [batch, time, height, width, channel] with `time_steps` frames;
+        height and width 32..63, since five pools must leave one position.
+      train: normalise with the statistics of the batch and update the running
+        ones (apply with `mutable=['batch_stats']`), and drop out.
+
+    Returns:
+      [batch, num_classes], the mean over the timesteps, float32 or wider.
+
+    Raises:
+      UserError: wrong rank, size or number of timesteps.
+    """
+    fire = layers.neuron_of(self)
+    param_dtype = neuron.membrane_dtype(self.dtype)
+    norm = functools.partial(
+      TDBatchNorm, threshold=self.thresholds[0], axis_name=self.axis_name
+    )
+
+    x, copies = layers.enter_time(x, self.time_steps, param_dtype)
+    if not all(32 <= side < 64 for side in x.shape[1:3]):
+      raise UserError(
+        'spiking VGG-16 pools five times and needs images of 32 to 63 pixels '
+        f'a side, got {x.shape[1]}x{x.shape[2]}'
+      )
+    if self.normalize_input:
+      x = norm(affine=False, name='bn0')(x, not train, copies)
+    index = 0
+    for group in _GROUPS:
+      for features in group:
+        init = layers.uniform_fan_in(9 * x.shape[-1])
+        x = nn.Conv(
+          features,
+          (3, 3),
+          padding=1,
+          kernel_init=init,
+          bias_init=init,
+          dtype=self.dtype,
+          param_dtype=param_dtype,
+          name=f'feature{index}_conv',
+        )(x)
+        x = norm(name=f'feature{index}_bn')(x, not train, copies)
+        # Only the stem sees an image; from its spikes on there is time.
+        x = fire(layers.show_every_timestep(x, copies))
+        copies = 1
+        index += 1
+      x = nn.avg_pool(x, (2, 2), (2, 2))
+      index += 1  # The published names count the pools.
+
+    x = x.reshape((x.shape[0], -1))
+    # Likewise they count the units and dropouts between the dense layers.
+    for index, features in ((0, 512), (3, 256)):
+      x = fire(self._dense(features, x, index).astype(param_dtype))
+      x = layers.TimestepDropout(
+        self.dropout_rate, self.time_steps, self.axis_name
+      )(x, not train)
+    x = self._dense(self.num_classes, x, 6).astype(param_dtype)
+    return layers.mean_over_time(x, self.time_steps)
+
+  def _dense(self, features, x, index):
+    init = layers.uniform_fan_in(x.shape[-1])
+    return nn.Dense(
+      features,
+      kernel_init=init,
+      bias_init=init,
+      dtype=self.dtype,
+      param_dtype=neuron.membrane_dtype(self.dtype),
+      name=f'classifier{index}',
+    )(x)
+
+
+# The network of the paper.
+spiking_vgg16 = functools.partial(SpikingVGG, num_classes=10, time_steps=4)

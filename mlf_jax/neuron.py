@@ -1,0 +1,358 @@
+"""The multi-level firing (MLF) neuron as pure functions.
+
+All K levels of a unit receive the same input current `x[t]`; each is a leaky
+integrate-and-fire neuron with its own membrane potential, threshold and hard
+reset, and the unit's output is the number of levels that fire:
+
+    u_k[t] = decay * u_k[t-1] * (1 - o_k[t-1]) + x[t]
+    o_k[t] = 1 if u_k[t] > V_k else 0
+    o[t]   = sum over k of o_k[t]
+
+Source: Feng et al., "Multi-Level Firing with Spiking DS-ResNet", IJCAI 2022,
+section 3.1. `step` is the specification; `run` is the same over a whole
+recording, with a backward pass of its own.
+"""
+
+import dataclasses
+import functools
+import warnings
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mlf_jax import surrogate as surrogate_lib
+from mlf_jax.errors import UserError
+
+# Up to here the loop over time is unrolled: XLA then fuses all timesteps into
+# one pass over memory. Beyond, unrolling makes it recompute the whole chain
+# for every output.
+_UNROLL_LIMIT = 10
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@dataclasses.dataclass(frozen=True)
+class MLFParams:
+  """Parameters of an MLF unit, a pytree.
+
+  `thresholds` and `decay` are leaves: they can be traced, learned and mapped
+  over. The rest is static. Values are validated at construction where they
+  are concrete; a pytree operation never validates.
+
+  Attributes:
+    thresholds: [level], positive and strictly increasing.
+    decay: scalar in [0, 1]; 1 is the leak-free integrate-and-fire neuron.
+    width: width `a` of every level's surrogate window.
+    surrogate: one of `mlf_jax.surrogate.SURROGATES`.
+
+  Raises:
+    UserError: a value outside its range.
+  """
+
+  thresholds: Float[Array, 'level'] | tuple[float, ...] = (0.6, 1.6, 2.6)
+  decay: Float[Array, ''] | float = 0.25
+  width: float = 1.0
+  surrogate: str = 'rectangular'
+
+  def __post_init__(self):
+    """Turns plain numbers into arrays and validates what is concrete."""
+    surrogate_lib.check(self.width, self.surrogate)
+    for name in ('thresholds', 'decay'):
+      value = getattr(self, name)
+      if not isinstance(value, jax.Array):
+        try:
+          value = np.asarray(value, np.float64)
+        except (TypeError, ValueError):
+          raise UserError(f'{name} must be numeric, got {value!r}') from None
+        object.__setattr__(self, name, value)
+    if self.thresholds.ndim != 1 or self.thresholds.size == 0:
+      raise UserError(
+        'thresholds must be a sequence with one value a level, got shape '
+        f'{self.thresholds.shape}'
+      )
+    if self.decay.ndim != 0:
+      raise UserError(f'decay must be one number, got shape {self.decay.shape}')
+    if not isinstance(self.thresholds, jax.core.Tracer):
+      _check_thresholds(np.asarray(self.thresholds), self.width, self.surrogate)
+    if not isinstance(self.decay, jax.core.Tracer) and not (
+      0 <= float(self.decay) <= 1
+    ):
+      raise UserError(f'decay must lie in [0, 1], got {float(self.decay)}')
+
+  @property
+  def num_levels(self) -> int:
+    """Number of levels K."""
+    return self.thresholds.shape[0]
+
+  def tree_flatten_with_keys(self):
+    """Leaves with their names, and the static rest."""
+    leaves = tuple(
+      (jax.tree_util.GetAttrKey(name), getattr(self, name))
+      for name in ('thresholds', 'decay')
+    )
+    return leaves, (self.width, self.surrogate)
+
+  @classmethod
+  def tree_unflatten(cls, static, leaves):
+    """The inverse; takes any leaves, as pytree operations require."""
+    params = object.__new__(cls)
+    values = (*leaves, *static)
+    for field, value in zip(dataclasses.fields(cls), values, strict=True):
+      object.__setattr__(params, field.name, value)
+    return params
+
+
+def _check_thresholds(thresholds, width, surrogate):
+  gaps = np.diff(thresholds)
+  if not (np.all(thresholds > 0) and np.all(np.isfinite(thresholds))):
+    raise UserError(f'thresholds must be positive, got {thresholds.tolist()}')
+  if not np.all(gaps > 0):
+    raise UserError(
+      f'thresholds must be strictly increasing, got {thresholds.tolist()}'
+    )
+  if surrogate == 'rectangular' and not np.allclose(gaps, width, rtol=1e-5):
+    fault = 'overlap' if np.any(gaps < width) else 'leave gaps'
+    warnings.warn(
+      f'the surrogate windows of thresholds {thresholds.tolist()} with width '
+      f'{width} {fault}; they tile when the thresholds are one width apart',
+      stacklevel=4,
+    )
+
+
+class MLFState(NamedTuple):
+  """What a unit carries from one timestep to the next."""
+
+  # [level, ...]: u_k[t] BEFORE the reset; whether the level fired is
+  # recomputed from it.
+  membrane_potential: Float[Array, 'level *shape']
+
+
+def membrane_dtype(dtype) -> jnp.dtype:
+  """Dtype of the membranes under a current of `dtype`: float32 or wider."""
+  dtype = jnp.dtype(dtype)
+  return jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
+
+
+def init_state(
+  params: MLFParams, shape: tuple[int, ...], dtype=jnp.float32
+) -> MLFState:
+  """State of units at rest: every membrane potential is 0.
+
+  Args:
+    params: parameters of the units.
+    shape: shape of the input current at one timestep.
+    dtype: floating dtype of the input current; membranes of a current
+      narrower than float32 are float32.
+
+  Returns:
+    Membrane potentials, [level, *shape].
+  """
+  if not jnp.issubdtype(dtype, jnp.floating):
+    raise UserError(f'the state of a neuron is floating, not {dtype}')
+  shape = (params.num_levels, *shape)
+  return MLFState(jnp.zeros(shape, membrane_dtype(dtype)))
+
+
+def _per_level(thresholds, u):
+  """Thresholds in the dtype and rank of the membranes."""
+  return thresholds.astype(u.dtype).reshape((-1,) + (1,) * (u.ndim - 1))
+
+
+def _assert_state(params, state, shape, dtype):
+  chex.assert_rank(params.thresholds, 1)
+  chex.assert_rank(params.decay, 0)
+  chex.assert_shape(state.membrane_potential, (params.num_levels, *shape))
+  chex.assert_type(state.membrane_potential, membrane_dtype(dtype))
+
+
+def step(
+  params: MLFParams, state: MLFState, x_t: Float[Array, '*shape']
+) -> tuple[MLFState, Float[Array, '*shape']]:
+  """One timestep of MLF units; the specification, differentiable.
+
+  The reset is differentiated too: the spike inside it carries its surrogate
+  gradient.
+
+  Args:
+    params: parameters of the units.
+    state: membrane potentials of the previous timestep, [level, *shape].
+    x_t: input current, [*shape], floating.
+
+  Returns:
+    The new state and the number of levels that fire, 0..K, in the shape and
+    dtype of `x_t`.
+  """
+  x_t = jnp.asarray(x_t)
+  chex.assert_type(x_t, float)
+  _assert_state(params, state, x_t.shape, x_t.dtype)
+  u = state.membrane_potential
+  threshold = _per_level(jnp.asarray(params.thresholds), u)
+  fire = functools.partial(
+    surrogate_lib.spike,
+    threshold=threshold,
+    width=params.width,
+    surrogate=params.surrogate,
+  )
+  # The factor 1 - o comes last: it is 0 or 1, so the product is exact and a
+  # compiler that contracts product and sum cannot change the result.
+  decay = jnp.asarray(params.decay).astype(u.dtype)
+  u = decay * u * (1 - fire(u)) + x_t.astype(u.dtype)[None]
+  return MLFState(u), fire(u).sum(0).astype(x_t.dtype)
+
+
+def run(
+  params: MLFParams,
+  x: Float[Array, 'time *shape'],
+  state: MLFState | None = None,
+) -> tuple[MLFState, Float[Array, 'time *shape']]:
+  """MLF units over a whole recording: the fast path.
+
+  Equal to folding `step` over the leading axis, and so is its gradient, with
+  respect to the current, the initial state, the thresholds and the decay. The
+  backward pass keeps the current alone and recomputes the membranes.
+
+  Args:
+    params: parameters of the units.
+    x: input current, [time, *shape], floating, time >= 1.
+    state: membrane potentials to start from; None is rest. The final state of
+      one call, handed to the next, continues the recording exactly.
+
+  Returns:
+    The final state, and the number of levels that fire at each timestep, in
+    the shape and dtype of `x`.
+  """
+  x = jnp.asarray(x)
+  chex.assert_type(x, float)
+  if x.ndim < 1 or x.shape[0] < 1:
+    raise UserError(
+      f'the current needs a time axis of at least 1, [time, ...]; got {x.shape}'
+    )
+  if state is None:
+    state = init_state(params, x.shape[1:], x.dtype)
+  _assert_state(params, state, x.shape[1:], x.dtype)
+  u = state.membrane_potential
+  u, threshold, decay = _vary_like(
+    x,
+    u,
+    jnp.asarray(params.thresholds).astype(u.dtype),
+    jnp.asarray(params.decay).astype(u.dtype),
+  )
+  u, spikes = _run(params.width, params.surrogate, x, u, threshold, decay)
+  return MLFState(u), spikes
+
+
+def _vary_like(x, *arrays):
+  """Marks arrays as varying over the mesh axes that `x` varies over.
+
+  Inside `shard_map` a loop's carry and a custom backward pass must vary over
+  the same axes as what flows into them. Outside, nothing happens.
+  """
+  axes = getattr(jax.typeof(x), 'vma', frozenset())
+  return tuple(
+    jax.lax.pcast(a, missing, to='varying')
+    if (missing := tuple(axes - getattr(jax.typeof(a), 'vma', frozenset())))
+    else a
+    for a in arrays
+  )
+
+
+def _scan(body, carry, xs, **kwargs):
+  time = jax.tree.leaves(xs)[0].shape[0]
+  unroll = time if time <= _UNROLL_LIMIT else 1
+  return jax.lax.scan(body, carry, xs, unroll=unroll, **kwargs)
+
+
+def _advance(threshold, decay, u, x_t):
+  """Membrane potentials one timestep on, from those before the reset."""
+  return jnp.where(u > threshold, 0, decay * u) + x_t.astype(u.dtype)[None]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _run(width, surrogate, x, u, thresholds, decay):
+  del width, surrogate
+  threshold = _per_level(thresholds, u)
+
+  def body(u, x_t):
+    u = _advance(threshold, decay, u, x_t)
+    return u, (u > threshold).sum(0).astype(x_t.dtype)
+
+  return _scan(body, u, x)
+
+
+def _run_fwd(width, surrogate, x, u, thresholds, decay):
+  out = _run(width, surrogate, x, u, thresholds, decay)
+  return out, (x, u, thresholds, decay)
+
+
+def _run_bwd(width, surrogate, residuals, cotangents):
+  """Reverse of the recursion, with the reset path.
+
+  With g[t] = dL/do[t], h_k the surrogate derivative and d_k[t] = dL/du_k[t]:
+
+      d_k[t] = h_k(u_k[t]) g[t]
+               + d_k[t+1] decay ((1 - o_k[t]) - u_k[t] h_k(u_k[t]))
+      dL/dx[t] = sum over k of d_k[t]
+
+  The loop carries the second term of d_k[t], `later`.
+  """
+  x, u, thresholds, decay = residuals
+  later, g = cotangents
+  threshold = _per_level(thresholds, u)
+  window = functools.partial(
+    surrogate_lib.derivative, width=width, surrogate=surrogate
+  )
+
+  # The membranes on entry to every timestep.
+  _, entries = _scan(
+    lambda u, x_t: (_advance(threshold, decay, u, x_t), u), u, x
+  )
+
+  def body(carry, inputs):
+    later, d_threshold, d_decay = carry
+    u_prev, x_t, g_t = inputs
+    g_t = g_t.astype(u_prev.dtype)
+    u_t = _advance(threshold, decay, u_prev, x_t)
+    direct = window(u_t - threshold) * g_t[None]
+    d = direct + later
+    quiet = (u_prev <= threshold).astype(u_prev.dtype)
+    # Through the reset: dL/do_k[t-1] = -d_k[t] decay u_k[t-1].
+    through_reset = -d * decay * u_prev * window(u_prev - threshold)
+    d_threshold = d_threshold - direct - through_reset
+    d_decay = d_decay + d * u_prev * quiet
+    later = d * decay * quiet + through_reset
+    return (later, d_threshold, d_decay), d.sum(0).astype(x_t.dtype)
+
+  zero = jnp.zeros_like(later)
+  (later, d_threshold, d_decay), dx = _scan(
+    body, (later, zero, zero), (entries, x, g), reverse=True
+  )
+  d_threshold = d_threshold.reshape(d_threshold.shape[0], -1).sum(1)
+  return dx, later, d_threshold, d_decay.sum()
+
+
+_run.defvjp(_run_fwd, _run_bwd)
+
+
+def mlf(
+  x: Float[Array, 'time *shape'],
+  thresholds: Float[Array, 'level'] | tuple[float, ...] = (0.6, 1.6, 2.6),
+  decay: Float[Array, ''] | float = 0.25,
+  width: float = 1.0,
+  surrogate: str = 'rectangular',
+) -> Float[Array, 'time *shape']:
+  """MLF units at rest, shown a current: the one-liner for a model of yours.
+
+  Args:
+    x: input current, [time, *shape], floating.
+    thresholds: one value a level, positive and increasing.
+    decay: scalar in [0, 1].
+    width: width of the surrogate windows.
+    surrogate: one of `mlf_jax.surrogate.SURROGATES`.
+
+  Returns:
+    The number of levels that fire, 0..K, in the shape and dtype of `x`.
+  """
+  return run(MLFParams(thresholds, decay, width, surrogate), x)[1]

@@ -1,0 +1,120 @@
+"""Threshold-dependent batch normalisation (tdBN).
+
+Source: Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural
+Networks", AAAI 2021, as used by Feng et al., IJCAI 2022.
+"""
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mlf_jax.errors import UserError
+
+
+def _standard_deviation(var):
+  """Square root whose derivative at 0 is 0 instead of infinite.
+
+  A channel that is constant over the batch, common with event frames, would
+  otherwise turn every gradient into NaN.
+  """
+  positive = var > 0
+  return jnp.where(positive, jnp.sqrt(jnp.where(positive, var, 1)), 0)
+
+
+class TDBatchNorm(nn.Module):
+  """Batch normalisation scaled to the firing threshold.
+
+      y = gamma * alpha * threshold * (x - mean) / (sqrt(var) + epsilon) + beta
+
+  Statistics are over all axes but the last, so time, batch, height and width
+  together, per channel. The biased variance normalises; the running variance
+  is updated with the unbiased one. Everything is computed in float32 or wider.
+
+  Attributes:
+    threshold: firing threshold V_1 of the neurons that follow.
+    alpha: a further scale.
+    epsilon: added to the standard deviation (not to the variance).
+    momentum: weight of the newest batch in the running statistics.
+    affine: whether gamma and beta exist; without, they are 1 and 0.
+    axis_name: mesh or `pmap` axis over which the batch is divided; statistics
+      are then those of the whole batch.
+  """
+
+  threshold: float = 0.6
+  alpha: float = 1.0
+  epsilon: float = 1e-5
+  momentum: float = 0.1
+  affine: bool = True
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, '*batch channel'],
+    use_running_average: bool,
+    copies: int = 1,
+  ) -> Float[Array, '*batch channel']:
+    """Normalises `x`.
+
+    Args:
+      x: floating, channels last, at least one axis before them.
+      use_running_average: normalise with the running statistics (evaluation)
+        instead of those of the batch (training).
+      copies: how often every sample of `x` counts: an image that is shown at
+        T timesteps is normalised once but weighs T samples in the unbiased
+        variance.
+
+    Returns:
+      [*batch, channel] in float32, or in float64 for a float64 input.
+    """
+    x = jnp.asarray(x)
+    chex.assert_type(x, float)
+    if x.ndim < 2:
+      raise UserError(f'tdBN needs [..., channel], got shape {x.shape}')
+    if x.dtype.itemsize < 4:
+      x = x.astype(jnp.float32)
+    shape, dtype = x.shape[-1:], x.dtype
+    axes = tuple(range(x.ndim - 1))
+    running_mean = self.variable(
+      'batch_stats', 'mean', jnp.zeros, shape, dtype
+    )
+    running_var = self.variable('batch_stats', 'var', jnp.ones, shape, dtype)
+
+    if use_running_average:
+      mean = running_mean.value.astype(dtype)
+      var = running_var.value.astype(dtype)
+    else:
+      across = self.axis_name if not self.is_initializing() else None
+      mean = _mean(x, axes, across)
+      var = _mean(jnp.square(x - _lead(mean, x)), axes, across)
+      if not self.is_initializing():
+        count = x.size // x.shape[-1] * copies
+        if across is not None:
+          count *= jax.lax.axis_size(across)
+        unbiased = var * (count / max(count - 1, 1))
+        for running, batch in ((running_mean, mean), (running_var, unbiased)):
+          running.value = (
+            1 - self.momentum
+          ) * running.value + self.momentum * batch.astype(running.value.dtype)
+
+    scale = self.alpha * self.threshold / (
+      _standard_deviation(var) + self.epsilon
+    )
+    if not self.affine:
+      return (x - _lead(mean, x)) * _lead(scale, x)
+    gamma = self.param('scale', nn.initializers.ones, shape, dtype)
+    beta = self.param('bias', nn.initializers.zeros, shape, dtype)
+    scale *= gamma.astype(dtype)
+    return (x - _lead(mean, x)) * _lead(scale, x) + _lead(beta.astype(dtype), x)
+
+
+def _mean(x, axes, axis_name):
+  mean = jnp.mean(x, axes)
+  return mean if axis_name is None else jax.lax.pmean(mean, axis_name)
+
+
+def _lead(per_channel, x):
+  """Per-channel values in the rank of `x`."""
+  return jnp.expand_dims(per_channel, tuple(range(x.ndim - 1)))

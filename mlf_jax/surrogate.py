@@ -1,0 +1,136 @@
+"""The spike function and the surrogate derivatives it is trained with.
+
+A spike is a step of the membrane potential: it has no useful derivative. In
+the backward pass the step's derivative is replaced by a window of unit area
+and peak `1 / width`, centred on the threshold.
+
+Source: Feng et al., "Multi-Level Firing with Spiking DS-ResNet", IJCAI 2022,
+section 3.1 (rectangular); Fang et al., ICCV 2021 (arctan); Esser et al., PNAS
+2016 (triangular).
+"""
+
+import difflib
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mlf_jax.errors import UserError
+
+
+def _rectangular(z, width):
+  return (jnp.abs(z) < width / 2).astype(z.dtype) / width
+
+
+def _arctan(z, width):
+  return 1 / (width * (1 + jnp.square(jnp.pi * z / width)))
+
+
+def _sigmoid(z, width):
+  s = jax.nn.sigmoid(4 * z / width)
+  return 4 / width * s * (1 - s)
+
+
+def _triangular(z, width):
+  return jnp.maximum(0, 1 - jnp.abs(z) / width) / width
+
+
+_DERIVATIVES = {
+  'rectangular': _rectangular,
+  'arctan': _arctan,
+  'sigmoid': _sigmoid,
+  'triangular': _triangular,
+}
+
+SURROGATES = tuple(_DERIVATIVES)
+
+
+def check(width: float, surrogate: str) -> None:
+  """Raises `UserError` unless the window exists and has a positive width."""
+  if surrogate not in _DERIVATIVES:
+    near = difflib.get_close_matches(surrogate, SURROGATES, 1)
+    hint = f' (did you mean {near[0]!r}?)' if near else ''
+    raise UserError(
+      f'unknown surrogate {surrogate!r}{hint}; known: {", ".join(SURROGATES)}'
+    )
+  if not 0 < width < float('inf'):
+    raise UserError(
+      f'the surrogate width must be a positive number, got {width}'
+    )
+
+
+def derivative(
+  z: Float[Array, '*shape'],
+  width: float = 1.0,
+  surrogate: str = 'rectangular',
+) -> Float[Array, '*shape']:
+  """Surrogate derivative of the spike function.
+
+  Args:
+    z: membrane potential relative to the threshold, `u - V`.
+    width: width `a` of the window; its peak is `1 / a`, its area 1.
+    surrogate: one of `SURROGATES`.
+
+  Returns:
+    h(z), in the shape and dtype of `z`. The rectangular window is open:
+    `|z| < a / 2`, strictly.
+
+  Raises:
+    UserError: the width is not positive or the surrogate is unknown.
+  """
+  check(width, surrogate)
+  z = jnp.asarray(z)
+  chex.assert_type(z, float)
+  return _DERIVATIVES[surrogate](z, width)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _step_function(z, width, surrogate):
+  del width, surrogate
+  return (z > 0).astype(z.dtype)
+
+
+def _step_function_fwd(z, width, surrogate):
+  return _step_function(z, width, surrogate), z
+
+
+def _step_function_bwd(width, surrogate, z, g):
+  return (g * _DERIVATIVES[surrogate](z, width),)
+
+
+_step_function.defvjp(_step_function_fwd, _step_function_bwd)
+
+
+def spike(
+  u: Float[Array, '*shape'],
+  threshold: Float[Array, '*#shape'] | float,
+  width: float = 1.0,
+  surrogate: str = 'rectangular',
+) -> Float[Array, '*shape']:
+  """Spike function: 1 where the membrane potential exceeds the threshold.
+
+  The derivative with respect to `u` is the surrogate `h(u - threshold)`, with
+  respect to `threshold` its negative.
+
+  Args:
+    u: membrane potential.
+    threshold: a number, or an array of the rank of `u` that broadcasts to it.
+    width: width `a` of the surrogate window.
+    surrogate: one of `SURROGATES`.
+
+  Returns:
+    Spikes, 0 or 1, in the shape and dtype of `u`.
+
+  Raises:
+    UserError: the width is not positive or the surrogate is unknown.
+  """
+  check(width, surrogate)
+  u = jnp.asarray(u)
+  chex.assert_type(u, float)
+  # u > V and u - V > 0 are the same in IEEE arithmetic, and the window is
+  # specified on the difference.
+  return _step_function(
+    u - jnp.asarray(threshold, u.dtype), width, surrogate
+  )

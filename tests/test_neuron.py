@@ -1,0 +1,281 @@
+"""The MLF neuron against the reference data, closed forms and invariants."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from mlf_jax import UserError, mlf, neuron, surrogate
+from mlf_jax.neuron import MLFParams, MLFState
+from tests import golden_data
+
+
+def data_mesh():
+  return jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
+
+THRESHOLDS = (0.6, 1.6, 2.6)
+
+
+def fold(params, x, state=None):
+  """`step` folded over time: what `run` has to equal."""
+  if state is None:
+    state = neuron.init_state(params, x.shape[1:], x.dtype)
+  spikes = []
+  for x_t in x:
+    state, spikes_t = neuron.step(params, state, x_t)
+    spikes.append(spikes_t)
+  return state, jnp.stack(spikes)
+
+
+def current(shape, seed=0, dtype=jnp.float32):
+  return 1.5 * jax.random.normal(jax.random.key(seed), shape, dtype)
+
+
+def state_of(params, shape, seed=9, dtype=jnp.float32):
+  u = current((params.num_levels, *shape), seed, dtype)
+  return MLFState(u)
+
+
+@pytest.mark.parametrize('simulate', [neuron.run, fold])
+@pytest.mark.parametrize('time', [4, 10])
+@pytest.mark.parametrize('levels', [1, 2, 3])
+def test_reference_spikes_and_gradient(x64, levels, time, simulate):
+  data = golden_data.load(f'mlf_unit_K{levels}_T{time}')
+  params = MLFParams(THRESHOLDS[:levels])
+  spikes, pull = jax.vjp(lambda x: simulate(params, x)[1], data['x'])
+  np.testing.assert_array_equal(spikes, data['spikes'])
+  np.testing.assert_allclose(pull(data['g'])[0], data['dx'], atol=1e-12)
+
+
+class StepTest(chex.TestCase):
+  """One timestep, with and without jit."""
+
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_equations(self):
+    params = MLFParams((0.5, 1.0), decay=0.5, width=0.5)
+    state = MLFState(jnp.array([[0.4, 0.6], [0.4, 0.6]]))
+    state, spikes = self.variant(neuron.step)(
+      params, state, jnp.array([0.5, 0.8])
+    )
+    # The second unit's first level fired (0.6 > 0.5), so it is reset.
+    expected = [[0.7, 0.8], [0.7, 1.1]]
+    np.testing.assert_allclose(state.membrane_potential, expected, rtol=1e-6)
+    np.testing.assert_array_equal(spikes, [1.0, 2.0])
+
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_threshold_itself_does_not_fire(self):
+    params = MLFParams((1.0,), decay=0.5)
+    state = neuron.init_state(params, (2,))
+    _, spikes = self.variant(neuron.step)(
+      params, state, jnp.array([1.0, np.nextafter(np.float32(1), 2)])
+    )
+    np.testing.assert_array_equal(spikes, [0.0, 1.0])
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float64'])
+@pytest.mark.parametrize('time', [1, 4, 13])
+@pytest.mark.parametrize('levels', [1, 3, 5])
+def test_run_equals_folded_step(levels, time, dtype):
+  with jax.enable_x64(dtype == 'float64'):
+    params = MLFParams(tuple(0.6 + np.arange(levels)))
+    x = current((time, 3, 50), dtype=dtype)
+    state = state_of(params, (3, 50), dtype=neuron.init_state(
+      params, (), dtype).membrane_potential.dtype)
+    ran = jax.jit(neuron.run)(params, x, state)
+    folded = jax.jit(fold)(params, x, state)
+    chex.assert_trees_all_equal(ran, folded)
+    assert ran[1].dtype == dtype
+    assert 0 < ran[1].sum() < ran[1].size * levels
+
+
+@pytest.mark.parametrize('kind', surrogate.SURROGATES)
+@pytest.mark.parametrize('time', [4, 11])
+def test_gradient_equals_autodiff_of_folded_step(x64, time, kind):
+  """With respect to current, initial state, thresholds and decay."""
+  params = MLFParams(THRESHOLDS, 0.4, width=1.2, surrogate='triangular')
+  params = MLFParams(params.thresholds, params.decay, 1.0, kind)
+  x = current((time, 40), dtype=jnp.float64)
+  state = state_of(params, (40,), dtype=jnp.float64)
+
+  def loss(simulate, params, x, state):
+    state, spikes = simulate(params, x, state)
+    weights = current(spikes.shape, 3, jnp.float64)
+    return (weights * jnp.square(spikes)).sum() + jnp.square(
+      state.membrane_potential
+    ).sum()
+
+  gradients = [
+    jax.jit(jax.grad(functools.partial(loss, f), argnums=(0, 1, 2)))(
+      params, x, state
+    )
+    for f in (neuron.run, fold)
+  ]
+  chex.assert_trees_all_close(*gradients, rtol=1e-12, atol=1e-12)
+  for leaf in jax.tree.leaves(gradients[0]):
+    assert np.all(np.isfinite(leaf)) and np.any(leaf != 0)
+
+
+def test_threshold_and_decay_gradients_closed_form(x64):
+  """One level, two timesteps, no spike at the first: by hand."""
+  params = MLFParams((1.0,), decay=0.5)
+  x = jnp.array([[0.8], [0.7]])  # u = 0.8, 1.1; both inside the window.
+  spikes, pull = jax.vjp(lambda p: neuron.run(p, x)[1], params)
+  np.testing.assert_array_equal(spikes[:, 0], [0, 1])
+  (gradient,) = pull(jnp.array([[2.0], [3.0]]))
+  # d[2] = 3. dL/dV = -h (g[1] - d[2] decay u[1]) - h g[2]
+  np.testing.assert_allclose(
+    gradient.thresholds, [-(2 - 3 * 0.5 * 0.8) - 3], rtol=1e-12
+  )
+  # dL/d(decay) = d[2] u[1] (1 - o[1])
+  np.testing.assert_allclose(gradient.decay, 3 * 0.8, rtol=1e-12)
+
+
+@pytest.mark.parametrize('time', [2, 8, 40])
+def test_two_halves_equal_the_whole(time):
+  params = MLFParams()
+  x = current((time, 100))
+  run = jax.jit(neuron.run)
+  whole = run(params, x)
+  state, first = run(params, x[: time // 2])
+  state, second = run(params, x[time // 2 :], state)
+  chex.assert_trees_all_equal(whole, (state, jnp.concatenate([first, second])))
+
+
+def test_silent_and_saturated_units():
+  x = jnp.stack([jnp.full((5,), 0.1), jnp.full((5,), 9.0)], 1)
+  spikes = mlf(x)
+  np.testing.assert_array_equal(spikes[:, 0], np.zeros(5))
+  np.testing.assert_array_equal(spikes[:, 1], np.full(5, 3))
+
+
+def test_integrate_and_fire_without_leak():
+  """decay = 1: a constant current of 0.25 crosses 0.6 every third step."""
+  spikes = mlf(jnp.full((9,), 0.25), thresholds=(0.6,), decay=1.0)
+  np.testing.assert_array_equal(spikes, [0, 0, 1] * 3)
+
+
+def test_windows_of_the_levels_tile():
+  """A first-step gradient is 1 in (0.1, 3.1) and 0 outside, whatever level."""
+  u = jnp.linspace(-1, 4, 1001) + 1e-3
+  gradient = jax.grad(lambda x: mlf(x[None]).sum())(u)
+  np.testing.assert_array_equal(gradient, (u > 0.1) & (u < 3.1))
+
+
+def test_vmap_over_inputs_and_parameters():
+  x = current((6, 7, 20))
+  np.testing.assert_array_equal(
+    jax.vmap(mlf, in_axes=1, out_axes=1)(x), mlf(x)
+  )
+  params = [MLFParams((0.5, 1.5), 0.1), MLFParams((0.7, 1.7), 0.9)]
+  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+  mapped = jax.vmap(lambda p: neuron.run(p, x)[1])(stacked)
+  for i, p in enumerate(params):
+    np.testing.assert_array_equal(mapped[i], neuron.run(p, x)[1])
+
+
+def test_checkpoint_leaves_gradient_unchanged():
+  x = current((6, 50))
+  loss = lambda f, x: (f(x) * x).sum()
+  np.testing.assert_array_equal(
+    jax.grad(functools.partial(loss, jax.checkpoint(mlf)))(x),
+    jax.grad(functools.partial(loss, mlf))(x),
+  )
+
+
+@pytest.mark.parametrize('check_vma', [False, True])
+@pytest.mark.parametrize('time', [4, 11])
+def test_shard_map(check_vma, time):
+  mesh = data_mesh()
+  x = current((time, 16, 5))
+  g = current((time, 16, 5), 1)
+
+  def pulled_back(x, g):
+    spikes, pull = jax.vjp(mlf, x)
+    return spikes, pull(g)[0]
+
+  spec = P(None, 'data')
+  sharded = jax.jit(
+    jax.shard_map(
+      pulled_back,
+      mesh=mesh,
+      in_specs=(spec, spec),
+      out_specs=(spec, spec),
+      check_vma=check_vma,
+    )
+  )
+  chex.assert_trees_all_equal(sharded(x, g), jax.jit(pulled_back)(x, g))
+
+
+def test_shard_map_threshold_gradient():
+  """A learned threshold, replicated, gathers from every device."""
+  mesh = data_mesh()
+  x = current((4, 16))
+  loss = lambda p, x: (neuron.run(p, x)[1] * x).sum()
+  sharded = jax.jit(
+    jax.shard_map(
+      jax.grad(loss), mesh=mesh, in_specs=(P(), P(None, 'data')), out_specs=P()
+    )
+  )
+  params = jax.tree.map(jnp.float32, MLFParams())
+  chex.assert_trees_all_close(
+    sharded(params, x), jax.grad(loss)(params, x), rtol=1e-5
+  )
+
+
+def test_bfloat16_current_keeps_float32_membranes():
+  params = MLFParams()
+  x = current((4, 8), dtype=jnp.bfloat16)
+  state, spikes = neuron.run(params, x)
+  assert state.membrane_potential.dtype == jnp.float32
+  assert spikes.dtype == jnp.bfloat16
+  wide = neuron.run(params, x.astype(jnp.float32))
+  chex.assert_trees_all_equal(state, wide[0])
+  assert jax.grad(lambda x: mlf(x).sum())(x).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ({'thresholds': (1.6, 0.6)}, r'strictly increasing, got \[1.6, 0.6\]'),
+    ({'thresholds': (0.6, 0.6)}, 'strictly increasing'),
+    ({'thresholds': (-0.6, 0.6)}, r'positive, got \[-0.6, 0.6\]'),
+    ({'thresholds': (float('nan'),)}, 'positive'),
+    ({'thresholds': ()}, 'one value a level'),
+    ({'thresholds': 'high'}, 'must be numeric'),
+    ({'decay': 1.01}, r'decay must lie in \[0, 1\], got 1.01'),
+    ({'decay': -0.1}, 'decay must lie in'),
+    ({'decay': (0.1, 0.2)}, 'one number'),
+    ({'width': 0.0}, 'width must be a positive number, got 0.0'),
+    ({'width': float('nan')}, 'width must be a positive'),
+    ({'surrogate': 'rectangle'}, "did you mean 'rectangular'"),
+  ],
+)
+def test_mistakes(arguments, message):
+  with pytest.raises(UserError, match=message) as error:
+    MLFParams(**arguments)
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('thresholds', 'fault'), [((0.6, 1.2), 'overlap'), ((0.6, 2.6), 'gaps')]
+)
+def test_windows_that_do_not_tile_are_warned_of(thresholds, fault):
+  with pytest.warns(UserWarning, match=fault):
+    MLFParams(thresholds)
+
+
+def test_state_of_another_shape_or_dtype_is_refused():
+  params = MLFParams()
+  with pytest.raises(AssertionError):
+    neuron.run(params, current((4, 8)), neuron.init_state(params, (9,)))
+  with pytest.raises(AssertionError):
+    neuron.step(params, MLFState(jnp.zeros((2, 8))), current((8,)))
+  with pytest.raises(AssertionError):
+    mlf(jnp.zeros((4, 8), jnp.int32))
+  with pytest.raises(UserError, match='time axis'):
+    mlf(jnp.zeros((0, 8)))

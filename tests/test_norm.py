@@ -1,0 +1,142 @@
+"""tdBN against the reference data, closed forms and invariants."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from mlf_jax import UserError
+from mlf_jax.norm import TDBatchNorm
+from tests import golden_data
+
+
+def data_mesh():
+  return jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
+
+
+def normalize(norm, variables, x):
+  return norm.apply(variables, x, False, mutable=['batch_stats'])
+
+
+def test_reference(x64):
+  data = golden_data.load('tdbn')
+  params = {'scale': data['weight'], 'bias': data['bias']}
+  norm = TDBatchNorm()
+  stats = norm.init(jax.random.key(0), np.zeros((1, 5)), False)['batch_stats']
+  for i in (1, 2):
+    x, g = golden_data.nhwc(data[f'x{i}']), golden_data.nhwc(data[f'g{i}'])
+
+    def apply(params, x, stats=stats):
+      return normalize(norm, {'params': params, 'batch_stats': stats}, x)
+
+    y, pull, new = jax.vjp(apply, params, x, has_aux=True)
+    dparams, dx = pull(g)
+    stats = new['batch_stats']
+    for got, name in (
+      (y, 'y'),
+      (dx, 'dx'),
+    ):
+      np.testing.assert_allclose(
+        got, golden_data.nhwc(data[f'{name}{i}']), atol=1e-12
+      )
+    for got, name in (
+      (dparams['scale'], 'dweight'),
+      (dparams['bias'], 'dbias'),
+      (stats['mean'], 'running_mean'),
+      (stats['var'], 'running_var'),
+    ):
+      np.testing.assert_allclose(got, data[f'{name}{i}'], rtol=1e-12)
+  y = norm.apply(
+    {'params': params, 'batch_stats': stats},
+    golden_data.nhwc(data['x_eval']),
+    True,
+  )
+  np.testing.assert_allclose(
+    y, golden_data.nhwc(data['y_eval']), atol=1e-12
+  )
+
+
+def test_zero_variance_gradient(x64):
+  """At var = 0, dx = gamma alpha V_1 (g - mean(g)) / eps."""
+  norm = TDBatchNorm(threshold=0.7, alpha=1.3)
+  x = jnp.full((6, 2), 3.0)
+  g = jax.random.normal(jax.random.key(0), (6, 2), jnp.float64)
+  variables = norm.init(jax.random.key(0), x, False)
+  variables['params']['scale'] = jnp.array([2.0, -1.0])
+  y, pull = jax.vjp(lambda x: normalize(norm, variables, x)[0], x)
+  np.testing.assert_array_equal(y, 0)
+  scale = variables['params']['scale'] * 1.3 * 0.7
+  np.testing.assert_allclose(
+    pull(g)[0], scale[None] * (g - g.mean(0, keepdims=True)) / 1e-5
+  )
+
+
+def test_statistics_of_the_output():
+  x = 5 + 3 * jax.random.normal(jax.random.key(1), (4, 5, 6, 7))
+  norm = TDBatchNorm(threshold=0.5)
+  y, _ = normalize(norm, norm.init(jax.random.key(0), x, False), x)
+  np.testing.assert_allclose(y.mean((0, 1, 2)), 0, atol=1e-6)
+  np.testing.assert_allclose(y.std((0, 1, 2)), 0.5, rtol=1e-4)
+
+
+def test_copies_count_in_the_unbiased_variance(x64):
+  x = jax.random.normal(jax.random.key(1), (3, 4), jnp.float64)
+  norm = TDBatchNorm()
+  variables = norm.init(jax.random.key(0), x, False)
+  y, once = norm.apply(variables, x, False, 5, mutable=['batch_stats'])
+  repeated, often = normalize(norm, variables, jnp.tile(x, (5, 1)))
+  chex.assert_trees_all_close(once, often, rtol=1e-12)
+  np.testing.assert_allclose(y, repeated[:3], rtol=1e-12)
+  variance = x.var(0) * 15 / 14
+  np.testing.assert_allclose(
+    once['batch_stats']['var'], 0.9 + 0.1 * variance, rtol=1e-12
+  )
+
+
+@pytest.mark.parametrize('parallel', ['shard_map', 'pmap'])
+def test_statistics_across_devices(x64, parallel):
+  """Eight devices give the numbers of one; local means differ on purpose."""
+  x = jax.random.normal(jax.random.key(1), (16, 3, 4), jnp.float64)
+  x += jnp.arange(16.0)[:, None, None]
+  alone = TDBatchNorm()
+  variables = alone.init(jax.random.key(0), x, False)
+  expected = normalize(alone, variables, x)
+  apply = functools.partial(normalize, TDBatchNorm(axis_name='data'), variables)
+  if parallel == 'pmap':
+    y, stats = jax.pmap(apply, 'data', out_axes=(0, None))(
+      x.reshape((8, 2, 3, 4))
+    )
+    y = y.reshape(x.shape)
+  else:
+    y, stats = jax.shard_map(
+      apply,
+      mesh=data_mesh(),
+      in_specs=P('data'),
+      out_specs=(P('data'), P()),
+      check_vma=False,
+    )(x)
+  chex.assert_trees_all_close((y, stats), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_bfloat16_input_has_float32_statistics():
+  x = jax.random.normal(jax.random.key(1), (64, 4), jnp.bfloat16)
+  norm = TDBatchNorm(affine=False)
+  variables = norm.init(jax.random.key(0), x, False)
+  assert 'params' not in variables
+  y, stats = normalize(norm, variables, x)
+  assert y.dtype == jnp.float32
+  expected = normalize(norm, variables, x.astype(jnp.float32))
+  chex.assert_trees_all_equal((y, stats), expected)
+
+
+def test_mistakes():
+  norm = TDBatchNorm()
+  with pytest.raises(UserError, match=r'needs \[..., channel\], got shape'):
+    norm.init(jax.random.key(0), jnp.zeros(4), False)
+  with pytest.raises(AssertionError):
+    norm.init(jax.random.key(0), jnp.zeros((4, 4), jnp.int32), False)
