@@ -234,7 +234,7 @@ def run(
     state = init_state(params, x.shape[1:], x.dtype)
   _assert_state(params, state, x.shape[1:], x.dtype)
   u = state.membrane_potential
-  u, threshold, decay = _vary_like(
+  x, u, threshold, decay = _vary_alike(
     x,
     u,
     jnp.asarray(params.thresholds).astype(u.dtype),
@@ -244,18 +244,17 @@ def run(
   return MLFState(u), spikes
 
 
-def _vary_like(x, *arrays):
-  """Marks arrays as varying over the mesh axes that `x` varies over.
+def _vary_alike(*arrays):
+  """Marks arrays as varying over the mesh axes that any of them varies over.
 
   Inside `shard_map` a loop's carry and a custom backward pass must vary over
-  the same axes as what flows into them. Outside, nothing happens.
+  the same axes as what flows into them. Elsewhere nothing happens.
   """
-  axes = getattr(jax.typeof(x), 'vma', frozenset())
+  axes = [jax.typeof(a).manual_axis_type.varying for a in arrays]
+  union = frozenset().union(*axes)
   return tuple(
-    jax.lax.pcast(a, missing, to='varying')
-    if (missing := tuple(axes - getattr(jax.typeof(a), 'vma', frozenset())))
-    else a
-    for a in arrays
+    jax.lax.pcast(a, tuple(union - own), to='varying')
+    for a, own in zip(arrays, axes, strict=True)
   )
 
 
