@@ -77,9 +77,7 @@ class TDBatchNorm(nn.Module):
       x = x.astype(jnp.float32)
     shape, dtype = x.shape[-1:], x.dtype
     axes = tuple(range(x.ndim - 1))
-    running_mean = self.variable(
-      'batch_stats', 'mean', jnp.zeros, shape, dtype
-    )
+    running_mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, dtype)
     running_var = self.variable('batch_stats', 'var', jnp.ones, shape, dtype)
 
     if use_running_average:
@@ -99,8 +97,8 @@ class TDBatchNorm(nn.Module):
             1 - self.momentum
           ) * running.value + self.momentum * batch.astype(running.value.dtype)
 
-    scale = self.alpha * self.threshold / (
-      _standard_deviation(var) + self.epsilon
+    scale = (
+      self.alpha * self.threshold / (_standard_deviation(var) + self.epsilon)
     )
     if not self.affine:
       return (x - _lead(mean, x)) * _lead(scale, x)

@@ -131,6 +131,4 @@ def spike(
   chex.assert_type(u, float)
   # u > V and u - V > 0 are the same in IEEE arithmetic, and the window is
   # specified on the difference.
-  return _step_function(
-    u - jnp.asarray(threshold, u.dtype), width, surrogate
-  )
+  return _step_function(u - jnp.asarray(threshold, u.dtype), width, surrogate)

@@ -1,0 +1,1 @@
+"""Training: configuration, state, step, loop, checkpoints and reports."""

@@ -1,0 +1,15 @@
+"""The paper's CIFAR-10 network and recipe on CIFAR-100.
+
+`--config=configs/cifar100.py:VARIANT`, with the variants of `cifar10.py`.
+"""
+
+import pathlib
+import runpy
+
+_CIFAR10 = runpy.run_path(str(pathlib.Path(__file__).with_name('cifar10.py')))
+
+
+def get_config(variant='ds20'):
+  config = _CIFAR10['get_config'](variant)
+  config.data.name = 'cifar100'
+  return config

@@ -1,0 +1,19 @@
+"""A small spiking DS-ResNet on the 1,797 digits inside scikit-learn."""
+
+from mlf_jax.training import config as config_lib
+
+
+def get_config():
+  config = config_lib.default()
+  config.data.name = 'digits'
+  config.batch_size = 64
+  config.num_epochs = 30
+  config.augment.flip = False
+  config.augment.crop_padding = 1
+  config.model.depth = 8
+  config.model.widths = (16, 32, 64)
+  config.schedule.name = 'cosine'
+  config.schedule.warmup_epochs = 1.0
+  config.log_every = 22
+  config.eval_every_epochs = 5.0
+  return config

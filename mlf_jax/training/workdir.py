@@ -1,0 +1,121 @@
+"""The directory of a run: whose it is and what it holds."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+
+import ml_collections
+
+from mlf_jax.errors import UserError
+from mlf_jax.training import config as config_lib
+from mlf_jax.training import report
+
+
+def default(config: ml_collections.ConfigDict) -> pathlib.Path:
+  """A directory that no other configuration has."""
+  name = f'{config.data.name}-{config_lib.fingerprint(config)}'
+  return pathlib.Path('runs') / name
+
+
+def check(
+  workdir: pathlib.Path, config: ml_collections.ConfigDict
+) -> dict | None:
+  """Whether the directory may be trained in.
+
+  Args:
+    workdir: the directory; it need not exist.
+    config: the configuration to train.
+
+  Returns:
+    The result, if this configuration is finished there; else None.
+
+  Raises:
+    UserError: the directory belongs to another configuration, which is told
+      field by field, or is no directory.
+  """
+  if workdir.exists() and not workdir.is_dir():
+    raise UserError(f'--workdir {workdir} is a file; name a directory')
+  path = workdir / 'config.json'
+  if not path.exists():
+    return None
+  differences = config_lib.differing_fields(
+    config_lib.as_json(config), read_json(path)
+  )
+  if differences:
+    raise UserError(
+      f'{workdir} is a run of another configuration: '
+      f'{"; ".join(differences)}; choose another --workdir'
+    )
+  result = workdir / 'result.json'
+  return read_json(result) if result.exists() else None
+
+
+@contextlib.contextmanager
+def claim(
+  workdir: pathlib.Path, config: ml_collections.ConfigDict
+) -> Iterator[None]:
+  """Makes the directory this process's own until the end.
+
+  The operating system gives it back even if the process is killed.
+
+  Raises:
+    UserError: it cannot be written, or another process trains in it.
+  """
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = os.open(workdir / '.lock', os.O_RDWR | os.O_CREAT)
+  except OSError as error:
+    raise UserError(
+      f'cannot write to the workdir {workdir}: {error.strerror}; choose '
+      'another with --workdir=DIR'
+    ) from None
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except OSError:
+    os.close(lock)
+    raise UserError(
+      f'another process is training in {workdir}; wait for it or choose '
+      'another --workdir'
+    ) from None
+  try:
+    # Again, now that nobody else can write it.
+    check(workdir, config)
+    if not (workdir / 'config.json').exists():
+      report.write_json(workdir / 'config.json', config_lib.as_json(config))
+    yield
+  finally:
+    os.close(lock)
+
+
+def read_json(path: pathlib.Path) -> dict:
+  """Reads a JSON object.
+
+  Raises:
+    UserError: the file is missing or damaged.
+  """
+  try:
+    content = json.loads(path.read_text())
+  except FileNotFoundError:
+    raise UserError(f'{path} does not exist; is this the workdir?') from None
+  except (OSError, ValueError) as error:
+    raise UserError(f'{path} cannot be read: {error}') from None
+  if not isinstance(content, dict):
+    raise UserError(f'{path} holds no JSON object')
+  return content
+
+
+def best(workdir: pathlib.Path) -> tuple[int, float] | None:
+  """Step and accuracy of the best evaluation in `metrics.jsonl` so far."""
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  scores = [
+    (line['test/accuracy'], line['step'])
+    for line in map(json.loads, lines)
+    if line.get('test/accuracy') is not None
+  ]
+  if not scores:
+    return None
+  accuracy, step = max(scores)  # Of equal ones the later.
+  return step, accuracy
