@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -65,6 +66,7 @@ def _parse(argv) -> tuple[ml_collections.ConfigDict, str, bool]:
   # absl would look for --help itself and print flags in its own way.
   wants_help = any(a in ('--help', '-h', '-help') for a in argv[1:])
   argv = [a for a in argv if a not in ('--help', '-h', '-help')]
+  _require_config_file(argv, root)
   default = str(root / 'configs' / 'digits.py')
   try:
     config_flags.DEFINE_config_file(
@@ -73,17 +75,43 @@ def _parse(argv) -> tuple[ml_collections.ConfigDict, str, bool]:
     flags.DEFINE_string('workdir', '', '', flag_values=values)
     rest = values(argv)[1:]
     config = values.config
-  except UserError:
-    raise
-  except FileNotFoundError as error:
-    raise UserError(f'--config: no such file: {error.filename}') from None
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as e:
-    raise UserError(_first_line(e)) from None
+    raise UserError(_cause(e)) from None
   if rest:
     raise UserError(
       f'unexpected argument {rest[0]!r}; fields are set as --config.FIELD=VALUE'
     )
   return config, values.workdir, wants_help
+
+
+def _require_config_file(argv, root):
+  """A missing file is told here: ml_collections lists where it looked."""
+  for i, argument in enumerate(argv):
+    name, equals, value = argument.lstrip('-').partition('=')
+    if name != 'config' or not argument.startswith('-'):
+      continue
+    if not equals:
+      value = ''.join(argv[i + 1 : i + 2])
+    path = value.partition(':')[0]
+    if not pathlib.Path(path).is_file():
+      known = sorted(p.name for p in (root / 'configs').glob('*.py'))
+      raise UserError(
+        f'--config: no such file: {path!r}; in configs/ are {", ".join(known)}'
+      )
+
+
+def _cause(error: Exception) -> str:
+  """What the mistake is, on one line."""
+  text = str(error.args[0] if error.args else error)
+  # ml_collections quotes the traceback of what a configuration file raised.
+  own = re.search(rf'{UserError.__name__}: (.*)', text)
+  if own:
+    return own[1]
+  text = text.replace('\\n', '\n').replace("\\'", "'").strip()
+  if isinstance(error, (AttributeError, KeyError)):
+    # The quotes of a KeyError, at times within other quotes.
+    text = '--config: no such field: ' + text.replace("'", '')
+  return '; '.join(line.strip() for line in text.splitlines())
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -134,15 +162,10 @@ def _run(command: Callable[[], int]) -> int:
   try:
     return command()
   except UserError as error:
-    print(f'error: {_first_line(error)}', file=sys.stderr)
+    print(f'error: {error}', file=sys.stderr)
     return _MISTAKE
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):
   del category, filename, lineno, line
   print(f'warning: {message}', file=file or sys.stderr)
-
-
-def _first_line(error: Exception) -> str:
-  lines = str(error.args[0] if error.args else error).strip().splitlines()
-  return lines[0] if lines else type(error).__name__

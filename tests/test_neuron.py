@@ -18,6 +18,7 @@ from tests import golden_data
 def data_mesh():
   return jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
 
+
 THRESHOLDS = (0.6, 1.6, 2.6)
 
 
@@ -84,8 +85,11 @@ def test_run_equals_folded_step(levels, time, dtype):
   with jax.enable_x64(dtype == 'float64'):
     params = MLFParams(tuple(0.6 + np.arange(levels)))
     x = current((time, 3, 50), dtype=dtype)
-    state = state_of(params, (3, 50), dtype=neuron.init_state(
-      params, (), dtype).membrane_potential.dtype)
+    state = state_of(
+      params,
+      (3, 50),
+      dtype=neuron.init_state(params, (), dtype).membrane_potential.dtype,
+    )
     ran = jax.jit(neuron.run)(params, x, state)
     folded = jax.jit(fold)(params, x, state)
     chex.assert_trees_all_equal(ran, folded)
@@ -168,9 +172,7 @@ def test_windows_of_the_levels_tile():
 
 def test_vmap_over_inputs_and_parameters():
   x = current((6, 7, 20))
-  np.testing.assert_array_equal(
-    jax.vmap(mlf, in_axes=1, out_axes=1)(x), mlf(x)
-  )
+  np.testing.assert_array_equal(jax.vmap(mlf, in_axes=1, out_axes=1)(x), mlf(x))
   params = [MLFParams((0.5, 1.5), 0.1), MLFParams((0.7, 1.7), 0.9)]
   stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
   mapped = jax.vmap(lambda p: neuron.run(p, x)[1])(stacked)

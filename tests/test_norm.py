@@ -56,9 +56,7 @@ def test_reference(x64):
     golden_data.nhwc(data['x_eval']),
     True,
   )
-  np.testing.assert_allclose(
-    y, golden_data.nhwc(data['y_eval']), atol=1e-12
-  )
+  np.testing.assert_allclose(y, golden_data.nhwc(data['y_eval']), atol=1e-12)
 
 
 def test_zero_variance_gradient(x64):

@@ -63,7 +63,9 @@ class BasicBlock(nn.Module):
     stride = (self.stride, self.stride)
     residual = x
     if self.stride != 1 or x.shape[-1] != self.features:
-      residual = self.conv(self.features, (1, 1), stride, 0, name='shortcut_conv')(x)
+      residual = self.conv(
+        self.features, (1, 1), stride, 0, name='shortcut_conv'
+      )(x)
       residual = self.norm(name='shortcut_bn')(residual, not train)
       if self.shortcut == 'mlf':
         residual = self.fire(residual)

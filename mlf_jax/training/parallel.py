@@ -1,6 +1,5 @@
 """A step over all local devices, the batch divided among them."""
 
-import functools
 from collections.abc import Callable
 
 import jax
