@@ -1,0 +1,107 @@
+"""Batches on the host, in NumPy.
+
+A training batch is a pure function of the seed and the step, so that a resumed
+run sees what an uninterrupted one sees and no iterator has to be saved.
+"""
+
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+
+from mlf_jax.data.dataset import Dataset
+from mlf_jax.errors import UserError
+
+
+def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
+  """Returns the number of full batches; a last partial one is dropped.
+
+  Raises:
+    UserError: there is not one full batch.
+  """
+  if not 1 <= batch_size <= len(dataset):
+    raise UserError(
+      f'The batch size {batch_size} must be between 1 and {len(dataset)}, the'
+      f' number of samples in {dataset.name} {dataset.split}.'
+    )
+  return len(dataset) // batch_size
+
+
+def train_batch(
+  dataset: Dataset, batch_size: int, seed: int, step: int
+) -> dict[str, np.ndarray]:
+  """Returns the batch of one training step.
+
+  Each epoch goes through the samples in an order of its own.
+
+  Args:
+    dataset: the training split.
+    batch_size: size of the global batch.
+    seed: of the run, not negative.
+    step: number of the training step, from 0 through all epochs.
+
+  Returns:
+    image: uint8 [batch_size, ...].
+    label: int32 [batch_size].
+    position: int32 [batch_size], the place in the batch, for `sample_keys`.
+
+  Raises:
+    UserError: there is not one full batch.
+  """
+  epoch, place = divmod(step, steps_per_epoch(dataset, batch_size))
+  order = _permutation(len(dataset), seed, epoch)
+  members = order[place * batch_size : (place + 1) * batch_size]
+  return {
+    'image': dataset.images[members],
+    'label': dataset.labels[members],
+    'position': np.arange(batch_size, dtype=np.int32),
+  }
+
+
+# Of all steps of an epoch, only the first pays for the permutation.
+@functools.lru_cache(maxsize=1)
+def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
+  """Returns the order of the samples in an epoch.
+
+  NumPy keeps the raw stream of Philox the same for ever, but not what its
+  Generator makes of it: hence the sort of random numbers.
+  """
+  philox = np.random.Philox(key=np.array([seed, epoch], np.uint64))
+  return np.argsort(philox.random_raw(size), kind='stable')
+
+
+def eval_batches(
+  dataset: Dataset, batch_size: int
+) -> Iterator[dict[str, np.ndarray]]:
+  """Yields every sample exactly once, in order.
+
+  All batches have the same shape, so that the step compiles once and devices
+  share it evenly: the last one is filled up with zeros.
+
+  Args:
+    dataset: any split.
+    batch_size: any positive size, even above the number of samples.
+
+  Yields:
+    image: uint8 [batch_size, ...].
+    label: int32 [batch_size].
+    mask: float32 [batch_size], 1 for a sample and 0 for filling.
+
+  Raises:
+    UserError: the batch size is not positive.
+  """
+  if batch_size < 1:
+    raise UserError(f'The batch size {batch_size} must be positive.')
+  for start in range(0, len(dataset), batch_size):
+    images = dataset.images[start : start + batch_size]
+    labels = dataset.labels[start : start + batch_size]
+    missing = batch_size - len(labels)
+    yield {
+      'image': _fill(images, missing),
+      'label': _fill(labels, missing),
+      'mask': _fill(np.ones(len(labels), np.float32), missing),
+    }
+
+
+def _fill(array: np.ndarray, missing: int) -> np.ndarray:
+  return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))

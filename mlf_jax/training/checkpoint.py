@@ -1,0 +1,399 @@
+"""Checkpoints of a run: saved in the background, verified when read back."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import pathlib
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+from mlf_jax.errors import UserError
+
+State = TypeVar('State')
+Which = Literal['last', 'best'] | int
+Metrics = dict[str, float] | None
+# Name of a leaf -> its dtype and shape, in the order of the saved bytes.
+Layout = dict[str, str]
+
+RANKED_BY = 'test/accuracy'
+
+# What Orbax logs through absl reaches the user as a UserError or not at all.
+# The root of its package is in the path of every record, whoever else logs.
+_ORBAX_ROOT = str(pathlib.Path(ocp.__file__).parent)
+logging.getLogger('absl').addFilter(
+  lambda record: not record.pathname.startswith(_ORBAX_ROOT)
+)
+
+
+class CheckpointStore:
+  """A directory with the last few checkpoints of a run and the best one.
+
+  A checkpoint is the bytes of a state, one leaf after the other, and a record:
+  names, dtypes and shapes of the leaves, the metrics, and a digest of it all.
+  The digest is compared when the checkpoint is read, so that a damaged file is
+  never trained on.
+
+  The best checkpoint is the one with the highest `test/accuracy`, and the later
+  one of two that are equally good. A checkpoint without that metric, or with a
+  NaN for it, is never the best.
+
+  Every process of a run calls every method; the first one writes. Reading alone
+  changes nothing in the directory, unless a checkpoint is corrupt.
+  """
+
+  def __init__(
+    self,
+    directory: str | pathlib.Path,
+    keep: int = 3,
+    warn: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+  ):
+    """Opens the store; the first save creates the directory.
+
+    Args:
+      directory: where the checkpoints are, one subdirectory a step.
+      keep: how many of the last checkpoints are preserved, besides the best.
+      warn: gets one line for each corrupt checkpoint that is found.
+    """
+    if keep < 1:
+      raise UserError(f'keep must be at least 1 checkpoint, got {keep}')
+    self.directory = pathlib.Path(directory).absolute()
+    self._keep = keep
+    self._warn = warn
+    self._prepared = False
+    self._manager = ocp.CheckpointManager(
+      self.directory,
+      options=ocp.CheckpointManagerOptions(
+        create=False,
+        preservation_policy=self,
+        # A damaged file must not keep the store from opening.
+        lightweight_initialize=True,
+      ),
+    )
+    self._accuracy: dict[int, float | None] = {}
+    self._reload()
+
+  def __enter__(self) -> 'CheckpointStore':
+    """Returns the store itself."""
+    return self
+
+  def __exit__(self, *unused_exception) -> None:
+    """Closes the store."""
+    self.close()
+
+  def steps(self) -> list[int]:
+    """Returns the steps that have a checkpoint, in increasing order."""
+    return sorted(self._manager.all_steps())
+
+  def best_step(self) -> int | None:
+    """Returns the step of the best checkpoint, None if none is ranked."""
+    return self._best_of(self.steps())
+
+  def save(
+    self, step: int, state: Any, metrics: Mapping[str, float] | None = None
+  ) -> None:
+    """Starts to save a state; a step that is already there is left as it is.
+
+    The state is copied to the host before this returns, so its buffers may be
+    donated. The rest happens in the background; `wait` waits for it.
+
+    Args:
+      step: number of updates that led to the state.
+      state: a pytree of JAX arrays. Random keys have to be kept as seeds.
+      metrics: scalars to keep with the state; `test/accuracy` ranks it.
+
+    Raises:
+      UserError: this save or the one before could not be written.
+    """
+    if step in self.steps():
+      return
+    layout, content = _pack(state)
+    if metrics is not None:
+      metrics = {name: float(value) for name, value in metrics.items()}
+    self._accuracy[step] = _accuracy(metrics)
+    with self._write_errors():
+      self._prepare_directory()
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          # All leaves in one array, as Orbax reads several at a time and those
+          # that are still on their way when one fails complain on stderr.
+          state=ocp.args.ArraySave(content),
+          record=ocp.args.JsonSave(
+            {
+              'layout': layout,
+              'metrics': metrics,
+              'digest': _digest(content, layout, metrics),
+            }
+          ),
+        ),
+        # Whether to save is the caller's decision.
+        force=True,
+      )
+
+  def restore(
+    self, template: State, which: Which = 'last'
+  ) -> tuple[int, State, Metrics] | None:
+    """Reads a checkpoint back, bit for bit.
+
+    A corrupt checkpoint is moved to a directory beside the store (`checkpoints`
+    -> `checkpoints_corrupt`), which `warn` is told, and the last intact one is
+    restored instead. A step asked for by its number is not replaced by another.
+
+    Args:
+      template: pytree of arrays or `jax.ShapeDtypeStruct` whose structure,
+        shapes, dtypes and shardings the restored state gets.
+      which: 'last', 'best' (the last one if none is ranked), or a step.
+
+    Returns:
+      The step, the state, whose buffers can be donated, and the metrics it was
+      saved with; None if the store is empty.
+
+    Raises:
+      UserError: the checkpoint belongs to a different model, every checkpoint
+        is corrupt, or the step asked for is missing or corrupt.
+    """
+    self.wait()
+    self._reload()
+    steps = self.steps()
+    if isinstance(which, int):
+      if which not in steps:
+        raise UserError(
+          f'no checkpoint of step {which} in {self.directory}; there are: '
+          f'{", ".join(map(str, steps)) or "none"}'
+        )
+      candidates = [which]
+    else:
+      candidates = steps[::-1]
+      best = self.best_step()
+      if which == 'best' and best is not None:
+        candidates.remove(best)
+        candidates.insert(0, best)
+      elif which == 'best' and steps:
+        self._warn(
+          f'no checkpoint in {self.directory} has {RANKED_BY}: '
+          f'taking the last one, step {steps[-1]}'
+        )
+
+    for step in candidates:
+      try:
+        content, layout, metrics = self._read(step)
+      except _CorruptError as error:
+        self._move_aside(step, str(error))
+      else:
+        self._check_layout(template, layout, step)
+        return step, _unpack(template, layout, content), metrics
+    if candidates:
+      raise UserError(
+        f'no intact checkpoint in {self.directory} among steps '
+        f'{", ".join(map(str, candidates))}; bring back a copy or train anew'
+      )
+    return None
+
+  def wait(self) -> None:
+    """Waits until everything is on disk.
+
+    Raises:
+      UserError: a save could not be written.
+    """
+    with self._write_errors():
+      self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits for the last save and ends the threads that save.
+
+    Raises:
+      UserError: a save could not be written.
+    """
+    try:
+      self.wait()
+    finally:
+      self._manager.close()
+
+  def should_preserve(self, checkpoints, *, context) -> list[bool]:
+    """Orbax's `PreservationPolicy`: which of its checkpoints are not deleted.
+
+    Orbax has the same as a combination of `LatestN` and `BestN`, but that takes
+    the metrics of earlier runs from files which it requires to be undamaged.
+    """
+    del context
+    steps = [checkpoint.step for checkpoint in checkpoints]
+    kept = {*sorted(steps)[-self._keep :], self._best_of(steps)}
+    return [step in kept for step in steps]
+
+  def _best_of(self, steps: list[int]) -> int | None:
+    ranked = [step for step in steps if self._accuracy[step] is not None]
+    return max(ranked, key=lambda s: (self._accuracy[s], s), default=None)
+
+  @property
+  def _corrupt_directory(self) -> pathlib.Path:
+    return self.directory.with_name(self.directory.name + '_corrupt')
+
+  def _prepare_directory(self) -> None:
+    """Makes the directory, without what a killed run left half-written.
+
+    Not done when the store is opened: another process, which only evaluates,
+    must not remove what this one is just writing.
+    """
+    if not self._prepared and jax.process_index() == 0:
+      self.directory.mkdir(parents=True, exist_ok=True)
+      for path in self.directory.glob(f'*{ocp.path.step.TMP_DIR_SUFFIX}*'):
+        shutil.rmtree(path)
+    self._prepared = True
+
+  @contextlib.contextmanager
+  def _write_errors(self) -> Iterator[None]:
+    """Turns what Orbax raises when it cannot write into one line."""
+    try:
+      yield
+    # TensorStore reports errors of the file system as ValueErrors.
+    except (OSError, ValueError) as error:
+      # What Orbax remembers counts the failed step, and not those that would
+      # have been deleted after it.
+      self._reload()
+      reason = getattr(error, 'strerror', None) or str(error).split('\n')[0]
+      raise UserError(
+        f'cannot save a checkpoint in {self.directory}: {reason}'
+      ) from error
+
+  def _reload(self) -> None:
+    """Learns what is in the directory, where other processes may write too."""
+    self._manager.reload()
+    for step in self.steps():
+      if step not in self._accuracy:
+        self._accuracy[step] = _accuracy(self._read_metrics(step))
+
+  def _read_metrics(self, step: int) -> Metrics:
+    try:
+      restored = self._manager.restore(
+        step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
+      )
+      return restored['record']['metrics']
+    except Exception:
+      # A corrupt checkpoint: `restore` says so if it is asked for this one.
+      return None
+
+  def _read(self, step: int) -> tuple[np.ndarray, Layout, Metrics]:
+    try:
+      restored = self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.ArrayRestore(), record=ocp.args.JsonRestore()
+        ),
+      )
+      content, record = restored['state'], restored['record']
+      layout, metrics = record['layout'], record['metrics']
+      intact = record['digest'] == _digest(content, layout, metrics)
+    # Damage shows as any error, depending on what was hit.
+    except Exception as error:
+      raise _CorruptError('cannot be read') from error
+    if not intact:
+      raise _CorruptError('does not match its digest')
+    return content, layout, metrics
+
+  def _move_aside(self, step: int, reason: str) -> None:
+    multihost_utils.sync_global_devices(f'checkpoint {step} was read')
+    if jax.process_index() == 0:
+      source = self.directory / str(step)
+      target = self._corrupt_directory / str(step)
+      count = 1
+      while target.exists():
+        count += 1
+        target = self._corrupt_directory / f'{step}_{count}'
+      try:
+        self._corrupt_directory.mkdir(exist_ok=True)
+        source.rename(target)
+        fate = f'moved to {target}'
+      except OSError as error:
+        fate = f'left there: {error.strerror}'
+      self._warn(
+        f'the checkpoint of step {step} is corrupt: {source} {reason}; {fate}'
+      )
+    multihost_utils.sync_global_devices(f'checkpoint {step} was moved')
+    self._reload()
+
+  def _check_layout(self, template: Any, layout: Layout, step: int) -> None:
+    wanted = {name: _describe(leaf) for name, leaf in _named_leaves(template)}
+    for name in [*wanted, *layout]:
+      saved, here = layout.get(name, 'missing'), wanted.get(name, 'missing')
+      if saved != here:
+        raise UserError(
+          f'checkpoint {self.directory / str(step)} is of a different model or '
+          f'optimizer: {name} is {saved} there and {here} here'
+        )
+
+
+class _CorruptError(Exception):
+  """A checkpoint is there, but damaged."""
+
+
+def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
+  # In its long form, `.params['conv']`, no two leaves have the same name.
+  return [
+    (jax.tree_util.keystr(path), leaf)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  ]
+
+
+def _accuracy(metrics: Metrics) -> float | None:
+  accuracy = (metrics or {}).get(RANKED_BY, math.nan)
+  return None if math.isnan(accuracy) else accuracy
+
+
+def _digest(content: np.ndarray, layout: Layout, metrics: Metrics) -> str:
+  digest = hashlib.sha256(content)
+  digest.update(json.dumps([list(layout.items()), metrics]).encode())
+  return digest.hexdigest()
+
+
+def _pack(state: Any) -> tuple[Layout, np.ndarray]:
+  """Copies a state to the host, into one array of bytes."""
+  layout, parts = {}, []
+  for name, leaf in _named_leaves(state):
+    layout[name] = _describe(leaf)
+    # A NumPy view of the leaf itself would be kept with the leaf, and on a CPU
+    # its buffer could not be donated any more. A shard is an array of its own.
+    if leaf.is_fully_replicated:
+      leaf = leaf.addressable_data(0)
+    parts.append(np.asarray(leaf).reshape(-1).view(np.uint8))
+  return layout, np.concatenate(parts)
+
+
+def _unpack(template: State, layout: Layout, content: np.ndarray) -> State:
+  """Puts bytes into a template's structure and on its devices."""
+  wanted = dict(_named_leaves(template))
+  restored, start = {}, 0
+  for name in layout:
+    like = wanted[name]
+    stop = start + math.prod(like.shape) * like.dtype.itemsize
+    array = content[start:stop].view(like.dtype).reshape(like.shape)
+    restored[name] = _to_device(array, like)
+    start = stop
+  leaves = [restored[name] for name in wanted]
+  return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def _to_device(array: np.ndarray, like: Any) -> jax.Array:
+  """Places an array as another one is, in a buffer that can be donated."""
+  # An uncommitted array stays one, so that jit remains free to move it.
+  if like.sharding is None or not getattr(like, 'committed', True):
+    placed = jnp.asarray(array)
+  else:
+    placed = jax.make_array_from_callback(
+      array.shape, like.sharding, lambda index: array[index]
+    )
+  # On a CPU the buffer may be NumPy's own, which JAX must not reuse.
+  return jnp.copy(placed)
+
+
+def _describe(leaf: jax.Array | jax.ShapeDtypeStruct) -> str:
+  return f'{leaf.dtype}{list(leaf.shape)}'

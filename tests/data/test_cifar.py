@@ -1,0 +1,503 @@
+"""CIFAR from its archive, through preparation, to arrays."""
+
+import contextlib
+import dataclasses
+import hashlib
+import http.server
+import io
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from mlf_jax import data
+from mlf_jax.data import cifar_archive
+from mlf_jax.errors import UserError
+from tests.data import miniature
+
+WRITERS = {
+  'cifar10': miniature.write_cifar10_archive,
+  'cifar100': miniature.write_cifar100_archive,
+}
+# The checksum of a miniature archive cannot be the published one.
+other_checksum = pytest.mark.filterwarnings('ignore:.*has SHA-256')
+
+
+@pytest.fixture
+def places(tmp_path):
+  """Returns the keyword arguments of `load`, with a miniature CIFAR-10."""
+  manual = tmp_path / 'manual'
+  manual.mkdir()
+  miniature.write_cifar10_archive(manual / 'cifar-10-binary.tar.gz', 4, 0)
+  return {'data_dir': str(tmp_path / 'data'), 'manual_dir': str(manual)}
+
+
+def archive_path(places):
+  return pathlib.Path(places['manual_dir'], 'cifar-10-binary.tar.gz')
+
+
+def one_line_error(places, split='train'):
+  with pytest.raises(UserError) as info:
+    data.load('cifar10', split, **places)
+  assert '\n' not in str(info.value)
+  return str(info.value)
+
+
+@other_checksum
+@pytest.mark.parametrize('name', ['cifar10', 'cifar100'])
+def test_loaded_samples_are_those_of_the_archive(name, tmp_path):
+  filename = cifar_archive.ARCHIVES[name].filename
+  written = WRITERS[name](tmp_path / filename, per_file=5, seed=1)
+  for split, images, labels in (
+    ('train', *written[:2]),
+    ('test', *written[2:]),
+  ):
+    dataset = data.load(
+      name, split, data_dir=str(tmp_path / 'data'), manual_dir=str(tmp_path)
+    )
+    np.testing.assert_array_equal(dataset.images, images)
+    np.testing.assert_array_equal(dataset.labels, labels)
+    assert dataset.images.dtype == np.uint8
+    assert dataset.labels.dtype == np.int32
+    assert dataset.num_classes == int(name.removeprefix('cifar'))
+    assert (dataset.split, dataset.split_name) == (split, 'official')
+
+
+@other_checksum
+def test_prepared_folder_has_the_layout_of_the_library(places):
+  import tensorflow_datasets as tfds
+
+  data.load('cifar10', 'train', **places)
+  builder = tfds.builder_from_directory(f'{places["data_dir"]}/cifar10/3.0.2')
+  assert builder.info.full_name == 'cifar10/3.0.2'
+  assert builder.info.supervised_keys == ('image', 'label')
+  assert builder.info.features['label'].names == list(miniature.CIFAR10_CLASSES)
+  counts = {s: i.num_examples for s, i in builder.info.splits.items()}
+  assert counts == {'train': 20, 'test': 4}
+  example = builder.as_data_source('test')[0]
+  assert example.keys() == {'id', 'image', 'label'}
+  assert example['id'] in {f'test_{i:05d}'.encode() for i in range(4)}
+  assert example['image'].shape == (32, 32, 3)
+
+
+@other_checksum
+def test_coarse_labels_of_cifar100_are_stored(tmp_path):
+  import tensorflow_datasets as tfds
+
+  images = np.zeros((3, 32, 32, 3), np.uint8)
+  path = tmp_path / 'cifar-100-binary.tar.gz'
+  miniature.write_cifar100_archive(path, 3, 0)
+  with tarfile.open(path) as tar:
+    folder = 'cifar-100-binary'
+    members = {
+      member.name.removeprefix(f'{folder}/'): tar.extractfile(member).read()
+      for member in tar
+    }
+  members['test.bin'] = miniature.records(images, [19, 0, 7], [99, 1, 50])
+  miniature.write_archive(path, folder, members)
+  places = {'data_dir': str(tmp_path / 'data'), 'manual_dir': str(path)}
+  assert data.load('cifar100', 'test', **places).labels.tolist() == [99, 1, 50]
+  source = tfds.builder_from_directory(
+    tmp_path / 'data' / 'cifar100' / '3.0.2'
+  ).as_data_source('test')
+  stored = {(int(e['coarse_label']), int(e['label'])) for e in source}
+  assert stored == {(19, 99), (0, 1), (7, 50)}
+
+
+@other_checksum
+def test_prepared_data_needs_no_archive(places):
+  first = data.load('cifar10', 'train', **places)
+  archive_path(places).unlink()
+  again = data.load('cifar10', 'train', data_dir=places['data_dir'])
+  assert again.split_hash == first.split_hash
+
+
+@other_checksum
+def test_default_folder_is_that_of_the_library(places, monkeypatch):
+  prepared = data.load('cifar10', 'test', **places)
+  monkeypatch.setenv('TFDS_DATA_DIR', places['data_dir'])
+  assert data.load('cifar10', 'test').split_hash == prepared.split_hash
+
+
+@other_checksum
+def test_newest_complete_version_is_read(places):
+  prepared = data.load('cifar10', 'test', **places)
+  root = pathlib.Path(places['data_dir'], 'cifar10')
+  (root / '3.0.2').rename(root / '3.0.10')
+  for name in ('3.0.9', 'incomplete.ABCDEF_3.0.11'):
+    (root / name).mkdir()
+    (root / name / 'dataset_info.json').write_text('{}')
+  (root / '4.0.0').mkdir()
+  assert data.load('cifar10', 'test', **places).split_hash == (
+    prepared.split_hash
+  )
+
+
+def convert_to_tfrecord(folder):
+  """Rewrites a prepared folder as the library writes it by default."""
+  import tensorflow_datasets as tfds
+
+  for split in ('train', 'test'):
+    records = tfds.builder_from_directory(folder).as_data_source(
+      split,
+      deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
+    )
+    shards = np.array_split(np.arange(len(records)), 2)
+    for i, shard in enumerate(shards):
+      name = f'cifar10-{split}.tfrecord-{i:05d}-of-00002'
+      with (folder / name).open('wb') as file:
+        for member in shard:
+          record = records[int(member)]
+          file.write(len(record).to_bytes(8, 'little') + b'crc.')
+          file.write(record + b'crc.')
+  for path in folder.glob('*.array_record*'):
+    path.unlink()
+  info = json.loads((folder / 'dataset_info.json').read_text())
+  info['fileFormat'] = 'tfrecord'
+  for split in info['splits']:
+    half = int(split['shardLengths'][0]) // 2
+    split['shardLengths'] = [str(half), str(half)]
+  (folder / 'dataset_info.json').write_text(json.dumps(info))
+
+
+@other_checksum
+def test_tfrecord_folder_is_read_without_tensorflow(places):
+  before = {s: data.load('cifar10', s, **places) for s in ('train', 'test')}
+  folder = pathlib.Path(places['data_dir'], 'cifar10', '3.0.2')
+  convert_to_tfrecord(folder)
+  for split, dataset in before.items():
+    again = data.load('cifar10', split, **places)
+    assert again.split_hash == dataset.split_hash
+  shard = folder / 'cifar10-train.tfrecord-00001-of-00002'
+  shard.write_bytes(shard.read_bytes()[:-9])
+  assert 'ends in the middle of a record' in one_line_error(places)
+  shard.write_bytes(b'')
+  assert '10 records where 20 should be' in one_line_error(places)
+
+
+@other_checksum
+@pytest.mark.parametrize(
+  'damage',
+  [
+    lambda path: path.unlink(),
+    lambda path: path.write_bytes(path.read_bytes()[: 1 << 15]),
+    lambda path: path.write_bytes(bytes(path.stat().st_size)),
+  ],
+  ids=['missing', 'truncated', 'zeros'],
+)
+def test_damaged_shard_is_named(places, damage):
+  data.load('cifar10', 'train', **places)
+  folder = pathlib.Path(places['data_dir'], 'cifar10', '3.0.2')
+  damage(folder / 'cifar10-train.array_record-00000-of-00001')
+  message = one_line_error(places)
+  assert str(folder) in message
+  assert 'delete the folder' in message
+  assert len(data.load('cifar10', 'test', **places)) == 4
+
+
+@other_checksum
+def test_interrupted_preparation_leaves_nothing(places, monkeypatch):
+  calls = []
+  save = PIL.Image.Image.save
+
+  def interrupted_save(*args, **kwargs):
+    calls.append(args)
+    if len(calls) == 22:  # Within the second split.
+      raise KeyboardInterrupt
+    save(*args, **kwargs)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(PIL.Image.Image, 'save', interrupted_save)
+    with pytest.raises(KeyboardInterrupt):
+      data.load('cifar10', 'train', **places)
+  assert not list(pathlib.Path(places['data_dir'], 'cifar10').iterdir())
+  assert len(data.load('cifar10', 'train', **places)) == 20
+
+
+@other_checksum
+def test_killed_preparation_is_done_again(places):
+  code = f"""
+import os, signal, warnings, PIL.Image
+from mlf_jax import data
+warnings.simplefilter('ignore')
+save, calls = PIL.Image.Image.save, []
+def killed_save(*args):
+  calls.append(args)
+  if len(calls) == 22:
+    os.kill(os.getpid(), signal.SIGKILL)
+  save(*args)
+PIL.Image.Image.save = killed_save
+data.load('cifar10', 'train', **{places!r})
+"""
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True)
+  assert done.returncode == -signal.SIGKILL
+  root = pathlib.Path(places['data_dir'], 'cifar10')
+  assert list(root.iterdir()), 'it was to be killed in the middle'
+  assert not (root / '3.0.2').exists()
+  assert len(data.load('cifar10', 'train', **places)) == 20
+
+
+def test_full_disk_is_a_one_line_error(places):
+  code = f"""
+import resource, warnings
+from mlf_jax import data
+from mlf_jax.errors import UserError
+warnings.simplefilter('ignore')
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+try:
+  data.load('cifar10', 'train', **{places!r})
+except UserError as error:
+  print(error)
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  folder = pathlib.Path(places['data_dir'], 'cifar10')
+  (message,) = done.stdout.splitlines()
+  assert f'{folder / "3.0.2"} cannot be written' in message
+  assert not list(folder.iterdir())
+
+
+@other_checksum
+def test_two_preparations_at_once_both_succeed(places, monkeypatch):
+  save = PIL.Image.Image.save
+  inner = []
+
+  def overtaken_save(*args, **kwargs):
+    # In the middle of the outer preparation another one runs to its end.
+    monkeypatch.setattr(PIL.Image.Image, 'save', save)
+    if not inner:
+      inner.append(data.load('cifar10', 'train', **places))
+    save(*args, **kwargs)
+
+  monkeypatch.setattr(PIL.Image.Image, 'save', overtaken_save)
+  outer = data.load('cifar10', 'train', **places)
+  assert outer.split_hash == inner[0].split_hash
+  folders = pathlib.Path(places['data_dir'], 'cifar10').iterdir()
+  assert [folder.name for folder in folders] == ['3.0.2']
+
+
+def test_preparation_needs_no_tensorflow_and_keeps_stdout_free(places):
+  code = f"""
+import sys, warnings
+from mlf_jax import data
+warnings.simplefilter('ignore')
+data.load('cifar10', 'train', **{places!r})
+print('tensorflow' in sys.modules)
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  assert done.stdout == 'False\n'
+
+
+def test_other_checksum_of_a_manual_archive_is_a_warning(places):
+  found = hashlib.sha256(archive_path(places).read_bytes()).hexdigest()
+  published = cifar_archive.ARCHIVES['cifar10'].sha256
+  with pytest.warns(UserWarning, match=f'{found}.*{published}'):
+    assert len(data.load('cifar10', 'train', **places)) == 20
+
+
+def test_archive_that_is_not_in_the_manual_folder(places):
+  archive_path(places).unlink()
+  message = one_line_error(places)
+  assert 'cifar-10-binary.tar.gz' in message
+  assert places['manual_dir'] in message
+
+
+@other_checksum
+def test_only_known_members_are_read_and_nothing_is_extracted(places, tmp_path):
+  path = archive_path(places)
+  before = data.load(
+    'cifar10', 'train', data_dir=str(tmp_path / 'first'), manual_dir=str(path)
+  )
+  with tarfile.open(path) as tar:
+    members = [(m, tar.extractfile(m).read()) for m in tar]
+  with tarfile.open(path, 'w:gz') as tar:
+    for name in ('../escaped', '/escaped', 'cifar-10-batches-bin/escaped'):
+      hostile = tarfile.TarInfo(name)
+      hostile.size = 4
+      tar.addfile(hostile, io.BytesIO(b'evil'))
+    for member, content in members:
+      tar.addfile(member, io.BytesIO(content))
+    link = tarfile.TarInfo('cifar-10-batches-bin/test_batch.bin')
+    link.type, link.linkname = tarfile.SYMTYPE, '/etc/passwd'
+    tar.addfile(link)
+  after = data.load('cifar10', 'train', **places)
+  assert after.split_hash == before.split_hash
+  assert not list(tmp_path.rglob('escaped'))
+
+
+def rewrite(path, **changed):
+  """Writes the archive anew with other content of some members."""
+  with tarfile.open(path) as tar:
+    members = {
+      member.name.split('/')[1]: tar.extractfile(member).read()
+      for member in tar
+    }
+  members.update({name.replace('-', '.'): c for name, c in changed.items()})
+  kept = {name: c for name, c in members.items() if c is not None}
+  miniature.write_archive(path, 'cifar-10-batches-bin', kept)
+
+
+@other_checksum
+@pytest.mark.parametrize(
+  ('break_archive', 'complaint'),
+  [
+    (lambda p: p.write_bytes(b''), 'cannot be read'),
+    (lambda p: p.write_bytes(b'<html>not found</html>' * 99), 'cannot be read'),
+    (lambda p: p.write_bytes(p.read_bytes()[:40_000]), 'cannot be read'),
+    (lambda p: p.write_bytes(p.read_bytes()[:-9]), 'cannot be read'),
+    (
+      lambda p: rewrite(p, **{'data_batch_3.bin': None}),
+      'lacks cifar-10-batches-bin/data_batch_3.bin',
+    ),
+    (
+      lambda p: rewrite(p, **{'test_batch.bin': bytes(3073 + 3072)}),
+      'test_batch.bin has 6145 bytes, not a multiple of the 3073',
+    ),
+    (
+      lambda p: rewrite(p, **{'test_batch.bin': b''}),
+      'test_batch.bin has 0 bytes',
+    ),
+    (
+      lambda p: rewrite(p, **{'test_batch.bin': b'\x0a' + bytes(3072)}),
+      'test_batch.bin holds the label 10',
+    ),
+    (
+      lambda p: rewrite(p, **{'batches.meta.txt': b'airplane\n'}),
+      'batches.meta.txt names 1 classes, not 10',
+    ),
+  ],
+  ids=[
+    'empty',
+    'not-gzip',
+    'cut-in-half',
+    'cut-at-the-end',
+    'missing-member',
+    'record-length',
+    'no-record',
+    'label-range',
+    'class-names',
+  ],
+)
+def test_bad_archive_is_named(places, break_archive, complaint):
+  path = archive_path(places)
+  break_archive(path)
+  message = one_line_error(places)
+  assert str(path) in message
+  assert complaint in message
+
+
+def test_data_dir_that_cannot_be_written(places, tmp_path):
+  (tmp_path / 'file').write_text('')
+  places['data_dir'] = str(tmp_path / 'file')
+  message = one_line_error(places)
+  assert places['data_dir'] in message
+  assert '--config.data.data_dir' in message
+
+
+@other_checksum
+def test_folder_that_only_looks_prepared(places):
+  data.load('cifar10', 'train', **places)
+  folder = pathlib.Path(places['data_dir'], 'cifar10', '3.0.2')
+  (folder / 'dataset_info.json').unlink()
+  assert f'{folder} cannot be written' in one_line_error(places)
+
+
+@contextlib.contextmanager
+def served(folder):
+  """Yields the address of an HTTP server of a folder on this machine."""
+
+  class Handler(http.server.SimpleHTTPRequestHandler):
+    def __init__(self, *args):
+      super().__init__(*args, directory=folder)
+
+    def log_message(self, *args):
+      pass
+
+  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as server:
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+      yield f'http://127.0.0.1:{server.server_port}'
+    finally:
+      server.shutdown()
+      thread.join()
+
+
+def publish(monkeypatch, url, content):
+  """Makes this content the published archive, at this address."""
+  monkeypatch.setitem(
+    cifar_archive.ARCHIVES,
+    'cifar10',
+    dataclasses.replace(
+      cifar_archive.ARCHIVES['cifar10'],
+      url=f'{url}/cifar-10-binary.tar.gz',
+      size=len(content),
+      sha256=hashlib.sha256(content).hexdigest(),
+    ),
+  )
+
+
+def downloads(places):
+  folder = pathlib.Path(places['data_dir'], 'downloads')
+  return [path.name for path in folder.glob('*') if path.is_file()]
+
+
+def test_archive_is_downloaded_once(places, monkeypatch):
+  manual = places.pop('manual_dir')
+  content = pathlib.Path(manual, 'cifar-10-binary.tar.gz').read_bytes()
+  with served(manual) as url:
+    publish(monkeypatch, url, content)
+    dataset = data.load('cifar10', 'train', **places)
+  assert len(dataset) == 20
+  assert downloads(places) == ['cifar-10-binary.tar.gz']
+  # The server is gone: what was downloaded must do.
+  for path in pathlib.Path(places['data_dir'], 'cifar10', '3.0.2').iterdir():
+    path.unlink()
+  path.parent.rmdir()
+  again = data.load('cifar10', 'train', **places)
+  assert again.split_hash == dataset.split_hash
+
+
+def test_download_with_another_checksum_is_an_error(places, monkeypatch):
+  manual = places.pop('manual_dir')
+  with served(manual) as url:
+    publish(monkeypatch, url, b'what was published')
+    message = one_line_error(places)
+  assert cifar_archive.ARCHIVES['cifar10'].sha256 in message
+  assert not downloads(places)
+
+
+@pytest.mark.parametrize('reason', ['404', 'refused'])
+def test_download_that_fails_says_what_to_do(places, monkeypatch, reason):
+  manual = places.pop('manual_dir')
+  with served(manual) as url:
+    publish(monkeypatch, f'{url}/elsewhere', b'')
+    if reason == '404':
+      message = one_line_error(places)
+  if reason == 'refused':
+    message = one_line_error(places)
+  assert f'{url}/elsewhere/cifar-10-binary.tar.gz' in message
+  assert reason in message
+  assert '--config.data.manual_dir=DIR' in message
+  assert not downloads(places)
+
+
+def test_published_archives_are_those_of_the_library():
+  import tensorflow_datasets as tfds
+
+  sums = pathlib.Path(tfds.__file__).parent / 'url_checksums'
+  for name, archive in cifar_archive.ARCHIVES.items():
+    lines = (sums / f'{name}.txt').read_text().splitlines()
+    listed = {line.split('\t')[0]: line.split('\t')[1:3] for line in lines}
+    assert listed[archive.url] == [str(archive.size), archive.sha256]
