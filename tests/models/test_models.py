@@ -1,0 +1,315 @@
+"""The networks: parameter counts, time, parallelism, options, mistakes."""
+
+import functools
+
+import chex
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mlf_jax import UserError, models
+from mlf_jax.models import SpikingResNet, SpikingVGG, layers
+
+IMAGE = (1, 32, 32, 3)
+TINY = functools.partial(
+  SpikingResNet, stage_sizes=(1, 1), widths=(4, 6), num_classes=5, time_steps=3
+)
+
+
+@pytest.fixture
+def flax_pools():
+  """Flax's average pool divides by an integer."""
+  with jax.numpy_dtype_promotion('standard'):
+    yield
+
+
+def num_parameters(model, shape):
+  variables = jax.eval_shape(
+    model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32)
+  )
+  return sum(np.prod(v.shape) for v in jax.tree.leaves(variables['params']))
+
+
+def images(batch=4, dtype=jnp.float32, channels=3):
+  return jax.random.normal(jax.random.key(1), (batch, 8, 8, channels), dtype)
+
+
+def frames(batch=4, time=3, dtype=jnp.float32):
+  return jax.random.normal(jax.random.key(1), (batch, time, 8, 8, 2), dtype)
+
+
+def init(model, x):
+  return _init(model, x.shape, x.dtype)
+
+
+@functools.cache
+def _init(model, shape, dtype):
+  return jax.jit(model.init)(jax.random.key(0), jnp.zeros(shape, dtype))
+
+
+def apply(model, variables, x):
+  return jax.jit(model.apply)(variables, x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def trained_step(model, variables, x):
+  """Logits, new statistics and gradient of one training call."""
+
+  def loss(params):
+    logits, new = model.apply(
+      {**variables, 'params': params}, x, train=True, mutable=['batch_stats']
+    )
+    weights = jnp.arange(logits.size, dtype=logits.dtype)
+    loss = (logits * weights.reshape(logits.shape)).sum()
+    return loss, (logits, new['batch_stats'])
+
+  gradient, (logits, stats) = jax.grad(loss, has_aux=True)(variables['params'])
+  return logits, stats, gradient
+
+
+@pytest.mark.parametrize(
+  ('model', 'shape', 'count'),
+  [
+    (models.ds_resnet20_cifar10(), IMAGE, 4_327_754),
+    (models.ds_resnet20_dvs_gesture(), (1, 40, 32, 32, 2), 272_395),
+    (models.ds_resnet14_cifar10_dvs(), (1, 10, 42, 42, 2), 696_330),
+    (models.spiking_vgg16(), IMAGE, 15_119_690),
+  ],
+)
+def test_parameters_of_the_networks_of_the_paper(
+  flax_pools, model, shape, count
+):
+  assert num_parameters(model, shape) == count
+
+
+@pytest.mark.parametrize(
+  ('depth', 'count'),
+  [(14, 2_777_674), (32, 7_427_914), (44, 10_528_074), (68, 16_728_394)],
+)
+def test_parameters_at_every_depth(depth, count):
+  model = models.ds_resnet20_cifar10(
+    stage_sizes=models.stage_sizes_for_depth(depth)
+  )
+  assert num_parameters(model, IMAGE) == count
+
+
+@pytest.mark.parametrize('normalize_input', [False, True])
+def test_static_image_equals_its_copies(x64, normalize_input):
+  """Once through the stem, or T copies as frames: the same numbers."""
+  model = TINY(dtype='float64', normalize_input=normalize_input)
+  x = images(dtype=jnp.float64)
+  copies = jnp.repeat(x[:, None], 3, axis=1)
+  variables = init(model, x)
+  chex.assert_trees_all_close(
+    trained_step(model, variables, x),
+    trained_step(model, variables, copies),
+    rtol=1e-10,
+    atol=1e-10,
+  )
+
+
+def test_stem_convolves_an_image_once():
+  """The convolution of the stem sees the batch, not T times the batch."""
+  model = TINY(time_steps=7)
+  x = images(batch=2)
+  variables = init(model, x)
+  jaxpr = str(jax.make_jaxpr(model.apply)(variables, x))
+  first = next(
+    line for line in jaxpr.splitlines() if 'conv_general_dilated' in line
+  )
+  assert 'f32[2,8,8,4]' in first
+  assert 'f32[14,8,8,4]' in jaxpr
+
+
+def test_batch_and_time_of_one_size_are_not_exchanged():
+  model = TINY(time_steps=4)
+  x = frames(batch=4, time=4)
+  variables = init(model, x)
+  alone = [apply(model, variables, x[i : i + 1])[0] for i in range(4)]
+  np.testing.assert_allclose(
+    apply(model, variables, x), np.stack(alone), atol=1e-5
+  )
+
+
+def test_time_steps_change_at_inference():
+  model = TINY()
+  x = images()
+  variables = init(model, x)
+  logits = [
+    apply(model.clone(time_steps=t), variables, x) for t in (1, 3, 6, 12)
+  ]
+  for one, other in zip(logits, logits[1:], strict=False):
+    assert np.all(np.isfinite(other)) and np.any(one != other)
+
+
+@pytest.mark.parametrize('residual', ['ds', 'plain'])
+@pytest.mark.parametrize('shortcut', ['mlf', 'norm'])
+def test_blocks_of_each_kind(residual, shortcut):
+  """What comes out of the stages tells the kinds apart."""
+  model = TINY(residual=residual, shortcut=shortcut, stage_sizes=(2, 2))
+  x = images()
+  variables = init(model, x)
+  _, captured = jax.jit(
+    functools.partial(
+      model.apply, capture_intermediates=True, mutable=['intermediates']
+    )
+  )(variables, x)
+  captured = captured['intermediates']
+  for stage in (1, 2):
+    for i in (0, 1):
+      (y,) = captured[f'layer{stage}_{i}']['__call__']
+      whole = bool(jnp.all((y >= 0) & (y == jnp.round(y))))
+      if residual == 'plain':
+        assert whole and y.max() <= 3
+      elif shortcut == 'mlf' or stage == 1:
+        # One unit of the stem or the projection and one a block, K = 3 each.
+        assert whole and y.max() <= 3 * (i + 2)
+      else:
+        assert not whole
+
+
+def test_default_shortcut():
+  x = images()
+  for residual, shortcut in (('ds', 'mlf'), ('plain', 'norm')):
+    explicit = TINY(residual=residual, shortcut=shortcut)
+    variables = init(explicit, x)
+    np.testing.assert_array_equal(
+      apply(TINY(residual=residual), variables, x),
+      apply(explicit, variables, x),
+    )
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    {'thresholds': (0.5, 1.5, 2.5)},
+    {'thresholds': (0.6,)},
+    {'decay': 0.9},
+    {'normalize_input': True},
+    {'time_steps': 2},
+    {'residual': 'plain'},
+  ],
+)
+def test_attribute_changes_the_output(change):
+  x = images()
+  base, changed = TINY(), TINY(**change)
+  one = apply(base, init(base, x), x)
+  other = apply(changed, init(changed, x), x)
+  assert np.any(one != other)
+
+
+@pytest.mark.parametrize('change', [{'width': 0.9}, {'surrogate': 'arctan'}])
+@pytest.mark.filterwarnings('ignore:the surrogate windows')
+def test_attribute_changes_the_gradient_alone(change):
+  x = images()
+  base, changed = TINY(), TINY(**change)
+  variables = init(base, x)
+  one = trained_step(base, variables, x)
+  other = trained_step(changed, variables, x)
+  chex.assert_trees_all_equal(one[:2], other[:2])
+  same = jax.tree.map(lambda a, b: np.allclose(a, b), one[2], other[2])
+  assert not all(jax.tree.leaves(same))
+
+
+def test_bfloat16_computes_convolutions_alone():
+  model = TINY(dtype=jnp.bfloat16)
+  x = images()
+  variables = init(model, x)
+  chex.assert_trees_all_equal_dtypes(variables, init(TINY(), x))
+  logits, stats, gradient = trained_step(model, variables, x)
+  assert logits.dtype == jnp.float32
+  for leaf in jax.tree.leaves((stats, gradient)):
+    assert leaf.dtype == jnp.float32
+  convolutions = [
+    line
+    for line in str(jax.make_jaxpr(model.apply)(variables, x)).splitlines()
+    if ' = conv_general_dilated' in line
+  ]
+  assert convolutions and all(':bf16[' in line for line in convolutions)
+
+
+def test_all_zero_frames_train_finitely():
+  model = TINY(normalize_input=True)
+  x = jnp.zeros((2, 3, 8, 8, 2))
+  variables = init(model, x)
+  for leaf in jax.tree.leaves(trained_step(model, variables, x)):
+    assert np.all(np.isfinite(leaf))
+
+
+def test_initialisation():
+  """He normal, fan-in, not truncated; dense bias uniform by fan-in."""
+  model = SpikingResNet((1,), (256,), 500, 1)
+  params = init(model, jnp.zeros((1, 8, 8, 3)))['params']
+  kernel = params['layer1_0']['conv2']['kernel']
+  std = np.sqrt(2 / (9 * 256))
+  np.testing.assert_allclose(kernel.std(), std, rtol=0.01)
+  # Flax's he_normal cuts at two standard deviations of the wider normal.
+  assert np.abs(kernel).max() > 3.5 * std
+  bound = 256**-0.5
+  bias = params['voting']['bias']
+  assert np.abs(bias).max() <= bound
+  np.testing.assert_allclose(bias.std(), bound / np.sqrt(3), rtol=0.1)
+
+
+def test_vgg_is_uniform_with_bias_and_drops_out(flax_pools):
+  # Thresholds so low that the deep layers fire at initialisation already.
+  model = SpikingVGG(10, time_steps=1, thresholds=(0.05, 1.05, 2.05))
+  x = jax.random.normal(jax.random.key(1), IMAGE)
+  variables = init(model, x)
+  conv = variables['params']['feature7_conv']
+  bound = (9 * 256) ** -0.5
+  for leaf in (conv['kernel'], conv['bias']):
+    assert 0.9 * bound < np.abs(leaf).max() <= bound
+
+  @jax.jit
+  def train(key):
+    return model.apply(
+      variables, x, train=True, mutable=['batch_stats'], rngs={'dropout': key}
+    )[0]
+
+  assert np.any(train(jax.random.key(0)) != train(jax.random.key(1)))
+
+
+def test_dropout_differs_between_timesteps_and_keeps_the_mean():
+  dropout = layers.TimestepDropout(0.25, time_steps=3)
+  x = jnp.ones((3 * 2, 4000))
+  y = dropout.apply({}, x, False, rngs={'dropout': jax.random.key(0)})
+  masks = np.asarray(y).reshape(3, 2, -1)
+  np.testing.assert_allclose(np.unique(y), [0, 1 / 0.75], rtol=1e-6)
+  np.testing.assert_allclose(masks.mean(-1), 1, atol=0.05)
+  assert np.any(masks[0] != masks[1]) and np.any(masks[1] != masks[2])
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'widths': (4, 0, 8)}, r'widths must be positive .* got \(4, 0, 8\)'),
+    ({'widths': (4, 6, 8)}, '2 stage_sizes but 3 widths'),
+    ({'stage_sizes': ()}, 'stage_sizes must be positive'),
+    ({'time_steps': 0}, 'time_steps must be positive'),
+    ({'num_classes': 2.5}, 'num_classes must be positive whole'),
+    ({'residual': 'dense'}, "'ds' or 'plain', got 'dense'"),
+    ({'shortcut': 'lif'}, "'mlf', 'norm' or None, got 'lif'"),
+  ],
+)
+def test_mistakes_at_construction(change, message):
+  with pytest.raises(UserError, match=message):
+    TINY(**change)
+
+
+def test_mistakes_of_the_input():
+  model = TINY()
+  with pytest.raises(UserError, match=r'\(4, 7, 8, 8, 2\) have 7 timesteps'):
+    model.init(jax.random.key(0), frames(time=7))
+  with pytest.raises(UserError, match=r'expected shape \(4, 3, 8, 8, 2\)'):
+    model.init(jax.random.key(0), frames(time=7))
+  with pytest.raises(UserError, match=r'\(8, 8, 3\) has rank 3; expected'):
+    model.init(jax.random.key(0), images()[0])
+  with pytest.raises(UserError, match='decay must lie in'):
+    TINY(decay=2.0).init(jax.random.key(0), images())
+  with pytest.raises(UserError, match='32 to 63 pixels a side, got 8x8'):
+    models.spiking_vgg16().init(jax.random.key(0), images())
+  with pytest.raises(UserError, match='depth must be 6n'):
+    models.stage_sizes_for_depth(21)
