@@ -12,6 +12,7 @@ def get_config():
   config.augment.crop_padding = 1
   config.model.depth = 8
   config.model.widths = (16, 32, 64)
+  config.optimizer.weight_decay = 5e-4
   config.schedule.name = 'cosine'
   config.schedule.warmup_epochs = 1.0
   config.log_every = 22

@@ -158,12 +158,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(command: Callable[[], int]) -> int:
   """Runs a command; a mistake is one line, a traceback is for bugs."""
-  warnings.showwarning = _show_warning
-  try:
-    return command()
-  except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return _MISTAKE
+  with warnings.catch_warnings():
+    warnings.showwarning = _show_warning
+    try:
+      return command()
+    except UserError as error:
+      print(f'error: {error}', file=sys.stderr)
+      return _MISTAKE
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):

@@ -68,8 +68,8 @@ def init_state(
       ema_params=jax.tree.map(jnp.copy, params) if ema else None,
       skipped_steps=zero(jnp.int32),
       skipped_in_row=zero(jnp.int32),
-      loss_sum=zero(jnp.float32),
-      accuracy_sum=zero(jnp.float32),
+      loss_sum=zero(float),
+      accuracy_sum=zero(float),
       finite_steps=zero(jnp.int32),
     )
 

@@ -116,9 +116,10 @@ class Steps:
     new_step = state.step + 1
     skipped_in_row = jnp.where(accept, 0, state.skipped_in_row + 1)
     skipped_steps = state.skipped_steps + (1 - accept.astype(jnp.int32))
-    loss_sum = state.loss_sum + jnp.where(accept, loss.astype(jnp.float32), 0)
+    total = state.loss_sum.dtype
+    loss_sum = state.loss_sum + jnp.where(accept, loss.astype(total), 0)
     accuracy_sum = state.accuracy_sum + jnp.where(
-      accept, accuracy.astype(jnp.float32), 0
+      accept, accuracy.astype(total), 0
     )
     finite_steps = state.finite_steps + accept.astype(jnp.int32)
     opt_state = if_accepted(opt_state, state.opt_state)
@@ -139,8 +140,8 @@ class Steps:
       ema_params=if_accepted(ema_params, state.ema_params),
       skipped_steps=skipped_steps,
       skipped_in_row=skipped_in_row,
-      loss_sum=loss_sum * carry_on.astype(jnp.float32),
-      accuracy_sum=accuracy_sum * carry_on.astype(jnp.float32),
+      loss_sum=loss_sum * carry_on.astype(total),
+      accuracy_sum=accuracy_sum * carry_on.astype(total),
       finite_steps=finite_steps * carry_on,
     )
     return new_state, metrics

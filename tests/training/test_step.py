@@ -1,0 +1,211 @@
+"""The training step: parallelism, skipped steps, and what the options do."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mlf_jax import data
+from mlf_jax.training import loop, parallel
+from mlf_jax.training import state as state_lib
+from tests.training import tiny
+
+SHAPE = (8, 8, 3)
+
+
+def build(config, axis_name=None, shape=SHAPE):
+  dataset = tiny.dataset(shape)
+  schedule = loop.Schedule(config, dataset)
+  steps = loop.make_steps(config, dataset, schedule, axis_name)
+  state = state_lib.init_state(
+    steps.model,
+    steps.optimizer,
+    config.seed,
+    shape,
+    ema=config.ema_decay > 0,
+  )
+  return dataset, steps, state
+
+
+def run(config, count, shape=SHAPE):
+  """States and metrics after 0, 1, ... `count` steps."""
+  dataset, steps, state = build(config, shape=shape)
+  train = jax.jit(steps.train)
+  states, lines = [state], []
+  for i in range(count):
+    batch = data.train_batch(dataset, config.batch_size, config.seed, i)
+    state, metrics = train(state, batch)
+    states.append(state)
+    lines.append(metrics)
+  return states, lines
+
+
+def gradient_config(**changes):
+  """The update is the gradient: plain SGD with learning rate 1."""
+  return tiny.config(
+    batch_size=16,
+    optimizer__learning_rate=1.0,
+    optimizer__momentum=0.0,
+    optimizer__weight_decay=0.0,
+    schedule__name='constant',
+    **changes,
+  )
+
+
+@pytest.mark.parametrize(
+  'shape', [SHAPE, (2, *SHAPE)], ids=['images', 'frames']
+)
+def test_devices_and_pmap_give_the_numbers_of_one(x64, shape):
+  """Loss, gradients and batch statistics, augmentation on, in float64."""
+  config = gradient_config(
+    model__dtype='float64', augment__flip=True, model__normalize_input=True
+  )
+  dataset, steps, state = build(config, parallel.AXIS, shape)
+  batch = data.train_batch(dataset, 16, 0, 0)
+  alone = dataclasses.replace(steps, model=steps.model.clone(axis_name=None))
+  expected = jax.jit(alone.train)(state, batch)
+  evaluated = jax.jit(alone.evaluate)(
+    expected[0].eval_variables, next(data.eval_batches(dataset, 16))
+  )
+  for kind in ('shard_map', 'pmap'):
+    across = parallel.DataParallel(kind)
+    assert across.num_devices == 8
+    replicated = jax.device_put(state, across.replicated)
+    placed = across.put(batch)
+    step = across.compile(steps.train, replicated, placed)
+    got = step(replicated, placed)
+    chex.assert_trees_all_close(got, expected, rtol=1e-10, atol=1e-10)
+    placed = across.put(next(data.eval_batches(dataset, 16)))
+    variables = got[0].eval_variables
+    step = across.compile(steps.evaluate, variables, placed)
+    chex.assert_trees_all_close(step(variables, placed), evaluated, rtol=1e-6)
+  moved = jax.tree.map(
+    lambda a, b: np.abs(a - b).max(), expected[0].params, state.params
+  )
+  assert min(jax.tree.leaves(moved)) > 0
+
+
+def test_a_whole_step_on_all_zero_frames_stays_finite():
+  config = gradient_config(model__normalize_input=True)
+  _, steps, state = build(config, shape=(2, *SHAPE))
+  steps = dataclasses.replace(steps, normalize=lambda x: x.astype(jnp.float32))
+  batch = {
+    'image': np.zeros((16, 2, *SHAPE), np.uint8),
+    'label': np.arange(16, dtype=np.int32) % 4,
+    'position': np.arange(16, dtype=np.int32),
+  }
+  new, _ = jax.jit(steps.train)(state, batch)
+  assert new.skipped_steps == 0
+  for leaf in jax.tree.leaves(new):
+    assert np.all(np.isfinite(leaf))
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted():
+  config = tiny.config(
+    batch_size=16,
+    max_skipped_steps=3,
+    ema_decay=0.9,
+    log_every=1000,
+    eval_every_epochs=99.0,
+  )
+  dataset, steps, state = build(config)
+  good = data.train_batch(dataset, 16, 0, 0)
+  bad = {**good, 'image': np.full_like(good['image'], 255)}
+  normalize = steps.normalize
+  steps = dataclasses.replace(
+    steps,
+    normalize=lambda x: jnp.where(x == 255, jnp.nan, 1.0) * normalize(x),
+  )
+  train = jax.jit(steps.train)
+
+  def kept(state):
+    return (
+      state.params,
+      state.batch_stats,
+      state.opt_state,
+      state.ema_params,
+      state.loss_sum,
+    )
+
+  state, _ = train(state, good)
+  for count in (1, 2):
+    new, metrics = train(state, bad)
+    chex.assert_trees_all_equal(kept(new), kept(state))
+    assert metrics['train/skipped_steps'] == metrics['skipped_in_row'] == count
+    assert np.isfinite(metrics['train/loss'])
+    assert new.step == count + 1
+    state = new
+  state, metrics = train(state, good)
+  assert metrics['skipped_in_row'] == 0
+  assert metrics['train/skipped_steps'] == 2
+  # After the limit nothing changes any more, so that the host may be late.
+  for _ in range(3):
+    state, _ = train(state, bad)
+  stopped, metrics = train(state, good)
+  chex.assert_trees_all_equal(kept(stopped), kept(state))
+  assert metrics['skipped_in_row'] == 4
+
+
+def test_ema_is_the_average_of_the_weights():
+  states, _ = run(tiny.config(batch_size=16, ema_decay=0.9), 2)
+  expected = jax.tree.map(
+    lambda a, b, c: 0.9 * (0.9 * a + 0.1 * b) + 0.1 * c,
+    *(s.params for s in states),
+  )
+  chex.assert_trees_all_close(states[2].ema_params, expected, rtol=1e-4)
+  chex.assert_trees_all_equal(
+    states[2].eval_variables['params'], states[2].ema_params
+  )
+
+
+def test_clipping_bounds_the_global_norm():
+  (before, after), _ = run(gradient_config(optimizer__clip_norm=0.01), 1)
+  update = jax.tree.map(jnp.subtract, after.params, before.params)
+  np.testing.assert_allclose(optax.tree.norm(update), 0.01, rtol=1e-4)
+
+
+def test_accumulation_averages_the_gradients_of_two_batches():
+  config = gradient_config(optimizer__accumulate_steps=2)
+  (zero, one, two), _ = run(config, 2)
+  chex.assert_trees_all_equal(zero.params, one.params)
+  # The parameters have not moved: the gradients are those of single steps.
+  config = gradient_config()
+  dataset, steps, state = build(config)
+  moves = []
+  for i in (0, 1):
+    batch = data.train_batch(dataset, 16, 0, i)
+    new, _ = jax.jit(steps.train)(
+      state.replace(step=state.step + i, batch_stats=zero.batch_stats), batch
+    )
+    moves.append(jax.tree.map(jnp.subtract, new.params, state.params))
+  expected = jax.tree.map(lambda p, a, b: p + (a + b) / 2, zero.params, *moves)
+  chex.assert_trees_all_close(two.params, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_label_smoothing_raises_the_loss_of_sure_predictions():
+  _, plain = run(gradient_config(), 1)
+  _, smooth = run(gradient_config(label_smoothing=0.2), 1)
+  assert plain[0]['train/loss'] != smooth[0]['train/loss']
+  # Smoothing changes the loss, not what is predicted.
+  np.testing.assert_array_equal(
+    plain[0]['train/accuracy'], smooth[0]['train/accuracy']
+  )
+
+
+def test_metrics_are_means_over_the_line():
+  config = tiny.config(batch_size=16, log_every=2, eval_every_epochs=100.0)
+  _, lines = run(config, 4)
+  _, single = run(
+    tiny.config(batch_size=16, log_every=1, eval_every_epochs=100.0), 4
+  )
+  for name in ('train/loss', 'train/accuracy'):
+    for first in (0, 2):
+      np.testing.assert_allclose(
+        lines[first + 1][name],
+        (single[first][name] + single[first + 1][name]) / 2,
+        rtol=1e-5,
+      )
