@@ -110,7 +110,8 @@ def default(model: str = 'spiking_resnet') -> ml_collections.ConfigDict:
   c.keep_checkpoints = 3
   # Steps in a row without a finite gradient after which the run stops.
   c.max_skipped_steps = 10
-  return c
+  # A misspelt field in a configuration file is an error.
+  return c.lock()
 
 
 def validate(config: ml_collections.ConfigDict, num_devices: int) -> None:

@@ -211,8 +211,10 @@ def _run(
   )
   print('compiling the training step ...', flush=True)
   compile_began = time.monotonic()
-  train_step = parallel.compile(
-    steps.train, state, parallel.put(batch_at(0)), donate=True
+  train_step = (
+    parallel.map(steps.train, donate=True)
+    .lower(state, parallel.put(batch_at(0)))
+    .compile()
   )
   compile_seconds = time.monotonic() - compile_began
   print(f'compiled in {compile_seconds:.1f} s', flush=True)
@@ -311,23 +313,17 @@ class Evaluator:
     dataset: data.Dataset,
     batch_size: int,
   ):
-    """Compiles at the first call."""
-    self._steps = steps
+    """Takes what to evaluate on."""
+    self._step = parallel.map(steps.evaluate)
     self._parallel = parallel
     self._dataset = dataset
     self._batch_size = batch_size
-    self._compiled = None
 
   def __call__(self, variables: dict) -> dict[str, float]:
     """Evaluates `variables`, `params` and `batch_stats`."""
     sums = None
     for batch in data.eval_batches(self._dataset, self._batch_size):
-      batch = self._parallel.put(batch)
-      if self._compiled is None:
-        self._compiled = self._parallel.compile(
-          self._steps.evaluate, variables, batch
-        )
-      new = self._compiled(variables, batch)
+      new = self._step(variables, self._parallel.put(batch))
       sums = new if sums is None else jax.tree.map(jnp.add, sums, new)
     sums = jax.device_get(sums)
     assert sums['count'] == len(self._dataset), 'each sample exactly once'

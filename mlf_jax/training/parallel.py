@@ -35,6 +35,11 @@ class DataParallel:
     return len(self._devices)
 
   @property
+  def divided(self) -> NamedSharding:
+    """Sharding of a batch under 'shard_map': a part on every device."""
+    return NamedSharding(self._mesh, PartitionSpec(AXIS))
+
+  @property
   def replicated(self) -> NamedSharding:
     """Sharding of the state: a copy on every device."""
     return NamedSharding(self._mesh, PartitionSpec())
@@ -46,25 +51,21 @@ class DataParallel:
         k: v.reshape((self.num_devices, -1, *v.shape[1:]))
         for k, v in batch.items()
       }
-    return jax.device_put(batch, NamedSharding(self._mesh, PartitionSpec(AXIS)))
+    return jax.device_put(batch, self.divided)
 
-  def compile(
-    self, step: Callable, replicated, batch, *, donate: bool = False
-  ) -> Callable:
-    """Compiles a step ahead of its first call.
+  def map(self, step: Callable, *, donate: bool = False) -> Callable:
+    """The step as a jitted function over all devices.
 
     Args:
       step: (replicated, batch) to a replicated result.
-      replicated: an example of the first argument.
-      batch: an example of the second, from `put`.
       donate: whether the first argument's buffers are reused for the result.
 
     Returns:
-      The compiled step.
+      The function, which takes batches from `put`.
     """
     donate_argnums = (0,) if donate else ()
     if self._kind == 'pmap':
-      mapped = jax.pmap(
+      return jax.pmap(
         step,
         AXIS,
         in_axes=(None, 0),
@@ -72,16 +73,14 @@ class DataParallel:
         devices=self._devices,
         donate_argnums=donate_argnums,
       )
-    else:
-      mapped = jax.jit(
-        jax.shard_map(
-          step,
-          mesh=self._mesh,
-          in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
-          out_specs=PartitionSpec(),
-          # Gradients are averaged explicitly, not by transposition.
-          check_vma=False,
-        ),
-        donate_argnums=donate_argnums,
-      )
-    return mapped.lower(replicated, batch).compile()
+    return jax.jit(
+      jax.shard_map(
+        step,
+        mesh=self._mesh,
+        in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+        out_specs=PartitionSpec(),
+        # Gradients are averaged explicitly, not by transposition.
+        check_vma=False,
+      ),
+      donate_argnums=donate_argnums,
+    )

@@ -76,13 +76,11 @@ def test_devices_and_pmap_give_the_numbers_of_one(x64, shape):
     assert across.num_devices == 8
     replicated = jax.device_put(state, across.replicated)
     placed = across.put(batch)
-    step = across.compile(steps.train, replicated, placed)
-    got = step(replicated, placed)
+    got = across.map(steps.train)(replicated, placed)
     chex.assert_trees_all_close(got, expected, rtol=1e-10, atol=1e-10)
     placed = across.put(next(data.eval_batches(dataset, 16)))
-    variables = got[0].eval_variables
-    step = across.compile(steps.evaluate, variables, placed)
-    chex.assert_trees_all_close(step(variables, placed), evaluated, rtol=1e-6)
+    sums = across.map(steps.evaluate)(got[0].eval_variables, placed)
+    chex.assert_trees_all_close(sums, evaluated, rtol=1e-6)
   moved = jax.tree.map(
     lambda a, b: np.abs(a - b).max(), expected[0].params, state.params
   )

@@ -1,0 +1,56 @@
+"""The paper's training steps lower for GPU and TPU, with neither at hand."""
+
+import dataclasses
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import pytest
+
+from mlf_jax import models
+from mlf_jax.training import config as config_lib
+from mlf_jax.training import loop, parallel
+from mlf_jax.training import state as state_lib
+from tests.training import tiny
+
+PAPER = {
+  'cifar10': (models.ds_resnet20_cifar10, (32, 32, 3), 10),
+  'dvs_gesture': (models.ds_resnet20_dvs_gesture, (40, 32, 32, 2), 11),
+  'cifar10_dvs': (models.ds_resnet14_cifar10_dvs, (10, 42, 42, 2), 10),
+}
+
+
+@pytest.mark.parametrize('name', PAPER)
+def test_train_step_lowers(name):
+  network, shape, num_classes = PAPER[name]
+  config = config_lib.default()
+  dataset = tiny.dataset(shape, n=64, num_classes=num_classes)
+  steps = loop.make_steps(config, dataset, loop.Schedule(config, dataset))
+  steps = dataclasses.replace(steps, model=network(axis_name=parallel.AXIS))
+  state = jax.eval_shape(
+    lambda: state_lib.init_state(
+      steps.model, steps.optimizer, 0, shape, ema=False
+    )
+  )
+  across = parallel.DataParallel()
+  state = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=across.replicated
+    ),
+    state,
+  )
+  size = 16
+  batch = {
+    name: jax.ShapeDtypeStruct((size, *rest), dtype, sharding=across.divided)
+    for name, rest, dtype in (
+      ('image', shape, jnp.uint8),
+      ('label', (), jnp.int32),
+      ('position', (), jnp.int32),
+    )
+  }
+  exported = jax.export.export(
+    across.map(steps.train), platforms=('cuda', 'tpu')
+  )(state, batch)
+  assert exported.platforms == ('cuda', 'tpu')
+  assert exported.nr_devices == 8
+  assert 'stablehlo.convolution' in exported.mlir_module()
