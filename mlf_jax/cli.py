@@ -140,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
   )
   evaluate.add_argument(
     '--time_steps',
-    type=int,
+    type=_positive,
     help='timesteps to run instead of those of training; of frames the first',
   )
   arguments = parser.parse_args(argv)
@@ -154,6 +154,12 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
   return _run(run)
+
+
+def _positive(text: str) -> int:
+  if not text.isdigit() or not int(text):
+    raise argparse.ArgumentTypeError(f'{text} is no number of timesteps')
+  return int(text)
 
 
 def _run(command: Callable[[], int]) -> int:

@@ -10,7 +10,6 @@ from mlf_jax import data
 from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import loop
-from mlf_jax.training import state as state_lib
 from mlf_jax.training import workdir as workdir_lib
 from mlf_jax.training.checkpoint import CheckpointStore
 from mlf_jax.training.parallel import DataParallel
@@ -68,16 +67,7 @@ def _evaluate(workdir, config, which, time_steps):
     for split in ('train', 'test')
   )
   steps = loop.make_steps(config, train_set, loop.Schedule(config, train_set))
-  sample_shape = train_set.images.shape[1:]
-  template = jax.eval_shape(
-    lambda: state_lib.init_state(
-      steps.model,
-      steps.optimizer,
-      config.seed,
-      sample_shape,
-      ema=config.ema_decay > 0,
-    )
-  )
+  template = jax.eval_shape(lambda: loop.init_state(steps, config, train_set))
   template = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(
       leaf.shape, leaf.dtype, sharding=parallel.replicated

@@ -92,14 +92,7 @@ def _train(config, workdir):
   schedule = Schedule(config, train_set)
   steps = make_steps(config, train_set, schedule)
   state = jax.device_put(
-    state_lib.init_state(
-      steps.model,
-      steps.optimizer,
-      config.seed,
-      train_set.images.shape[1:],
-      ema=config.ema_decay > 0,
-    ),
-    parallel.replicated,
+    init_state(steps, config, train_set), parallel.replicated
   )
 
   with contextlib.ExitStack() as stack:
@@ -171,6 +164,19 @@ def make_steps(
       dtype=dtype,
     ),
     is_line=schedule.is_line,
+  )
+
+
+def init_state(
+  steps: Steps, config: ml_collections.ConfigDict, train_set: data.Dataset
+) -> state_lib.TrainState:
+  """State before the first step of a run."""
+  return state_lib.init_state(
+    steps.model,
+    steps.optimizer,
+    config.seed,
+    train_set.images.shape[1:],
+    ema=config.ema_decay > 0,
   )
 
 

@@ -91,7 +91,7 @@ def test_data_parallel_prefix_is_dropped():
 
 
 def test_mistakes():
-  with pytest.raises(UserError, match="'fc.scale' with shape"):
+  with pytest.raises(UserError, match=r"'fc\.scale' with shape"):
     interop.from_reference({'fc.scale': np.zeros(3)})
   with pytest.raises(UserError, match='no parameters'):
     interop.from_reference({})

@@ -1,6 +1,7 @@
 """The networks: parameter counts, time, parallelism, options, mistakes."""
 
 import functools
+import itertools
 
 import chex
 import jax
@@ -140,7 +141,7 @@ def test_time_steps_change_at_inference():
   logits = [
     apply(model.clone(time_steps=t), variables, x) for t in (1, 3, 6, 12)
   ]
-  for one, other in zip(logits, logits[1:], strict=False):
+  for one, other in itertools.pairwise(logits):
     assert np.all(np.isfinite(other)) and np.any(one != other)
 
 

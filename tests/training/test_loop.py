@@ -1,0 +1,365 @@
+"""A whole run: what it writes, continues, refuses, and how it stops."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from mlf_jax import UserError, data, models
+from mlf_jax.training import evaluation, loop, workdir
+from mlf_jax.training.checkpoint import CheckpointStore
+from tests.training import tiny
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+TIMINGS = {'train/samples_per_second'}
+
+
+def metrics(directory):
+  """Lines of metrics.jsonl without what is a timing."""
+  lines = (directory / 'metrics.jsonl').read_text().splitlines()
+  return [
+    {k: v for k, v in json.loads(line).items() if k not in TIMINGS}
+    for line in lines
+  ]
+
+
+def final_state(directory, config):
+  """All leaves of the last checkpoint, as the run's own template asks."""
+  train_set = data.load('digits', 'train')
+  steps = loop.make_steps(config, train_set, loop.Schedule(config, train_set))
+  template = loop.init_state(steps, config, train_set)
+  with CheckpointStore(directory / 'checkpoints') as store:
+    step, state, _ = store.restore(template)
+  assert step == loop.Schedule(config, train_set).num_steps
+  return jax.tree.leaves(state)
+
+
+def assert_same_run(one, other, config):
+  """Bit for bit: every metric but timings, parameters, momentum, the rest."""
+  assert metrics(one) == metrics(other)
+  for a, b in zip(
+    final_state(one, config), final_state(other, config), strict=True
+  ):
+    np.testing.assert_array_equal(a, b)
+    assert a.dtype == b.dtype
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  """A run of the tiny configuration, from beginning to end."""
+  directory = tmp_path_factory.mktemp('finished')
+  return directory, loop.train(tiny.config(), directory)
+
+
+def test_outputs(finished):
+  directory, result = finished
+  assert {p.name for p in directory.iterdir()} == {
+    '.lock',
+    'config.json',
+    'metrics.jsonl',
+    'tensorboard',
+    'checkpoints',
+    'result.json',
+  }
+  lines = metrics(directory)
+  # A line every second step, an evaluation every third and at the end.
+  assert [line['step'] for line in lines] == [2, 3, 4, 6]
+  evaluated = [line['step'] for line in lines if 'test/accuracy' in line]
+  assert evaluated == [3, 6]
+  assert all(line['epoch'] == 1 for line in lines)
+  for line in lines:
+    assert line['train/loss'] > 0 and 0 <= line['train/accuracy'] <= 1
+    assert line['train/learning_rate'] == pytest.approx(0.1)
+    assert line['train/skipped_steps'] == 0
+  assert any((directory / 'tensorboard').iterdir())
+  assert result == json.loads((directory / 'result.json').read_text())
+  assert result['test/accuracy'] == lines[-1]['test/accuracy']
+  best = max((x['test/accuracy'], x['step']) for x in lines if 'test/loss' in x)
+  assert (result['best/test/accuracy'], result['best/step']) == best
+  assert result['seed'] == 0 and result['data'] == 'digits'
+  assert result['split_name'] == data.load('digits', 'test').split_name
+  assert result['versions']['jax'] == jax.__version__
+  variables = jax.eval_shape(
+    models.SpikingResNet((1, 1, 1), (2, 3, 4), 10, 2).init,
+    jax.random.key(0),
+    np.zeros((1, 8, 8, 1), np.float32),
+  )
+  assert result['parameters'] == sum(
+    np.prod(leaf.shape) for leaf in jax.tree.leaves(variables['params'])
+  )
+
+
+def test_finished_run_says_so_and_does_not_train_again(finished, capsys):
+  directory, result = finished
+  before = (directory / 'metrics.jsonl').read_bytes()
+  assert loop.train(tiny.config(), directory) == result
+  assert f'{directory} is finished: test/accuracy' in capsys.readouterr().out
+  assert (directory / 'metrics.jsonl').read_bytes() == before
+
+
+def test_another_configuration_is_refused_with_the_fields(finished):
+  directory, _ = finished
+  changed = tiny.config(seed=1, model__widths=(2, 2, 2))
+  with pytest.raises(UserError) as error:
+    loop.train(changed, directory)
+  message = str(error.value)
+  assert 'config.seed: 1 here, 0 there' in message
+  assert 'config.model.widths: [2, 2, 2] here, [2, 3, 4] there' in message
+  assert 'config.batch_size' not in message
+
+
+def test_directory_in_use_is_refused(tmp_path):
+  config = tiny.config()
+  with (
+    workdir.claim(tmp_path, config),
+    pytest.raises(UserError, match='another process is training in'),
+  ):
+    loop.train(config, tmp_path)
+
+
+@pytest.mark.parametrize('place', ['/dev/null/run', '/proc/run'])
+def test_directory_that_cannot_be_written(place):
+  with pytest.raises(UserError, match=f'cannot write to the workdir {place}'):
+    loop.train(tiny.config(), place)
+
+
+def test_mistake_in_data_or_model_leaves_no_directory(tmp_path):
+  directory = tmp_path / 'run'
+  for config in (
+    tiny.config(model__depth=9),
+    tiny.config(batch_size=4000),
+    tiny.config(model__thresholds=(1.6, 0.6)),
+  ):
+    with pytest.raises(UserError):
+      loop.train(config, directory)
+    assert not directory.exists()
+
+
+def launch(directory, *flags):
+  """Starts `train.py` on one device; the caller waits or kills."""
+  return subprocess.Popen(
+    [
+      sys.executable,
+      str(REPOSITORY / 'train.py'),
+      f'--workdir={directory}',
+      *tiny.FLAGS,
+      *flags,
+    ],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def wait_for(condition, process):
+  deadline = time.monotonic() + 120
+  while not condition():
+    assert process.poll() is None, process.communicate()[0]
+    assert time.monotonic() < deadline
+    time.sleep(0.001)
+
+
+LONG = ('--config.num_steps=40', '--config.eval_every_epochs=0.28')
+
+
+def long_config():
+  config = tiny.config(num_steps=40, eval_every_epochs=0.28)
+  # What the flags leave at the values of configs/digits.py.
+  config.eval_batch_size = 256
+  config.optimizer.weight_decay = 5e-4
+  config.schedule.name = 'cosine'
+  return config
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(tmp_path_factory):
+  directory = tmp_path_factory.mktemp('uninterrupted')
+  process = launch(directory, *LONG)
+  output = process.communicate(timeout=200)[0]
+  assert process.returncode == 0, output
+  assert [line['step'] for line in metrics(directory)] == list(range(2, 41, 2))
+  return directory
+
+
+def test_terminated_run_continues_bit_for_bit(tmp_path, uninterrupted):
+  """SIGTERM between two checkpoints, in the middle of a line."""
+  process = launch(tmp_path, *LONG)
+  wait_for(
+    lambda: (
+      (tmp_path / 'metrics.jsonl').exists()
+      and len(metrics_or_none(tmp_path)) >= 4
+    ),
+    process,
+  )
+  process.send_signal(signal.SIGTERM)
+  output = process.communicate(timeout=100)[0]
+  assert process.returncode == 128 + signal.SIGTERM, output
+  assert 'interrupted and saved at step' in output
+  assert not (tmp_path / 'result.json').exists()
+  output = launch(tmp_path, *LONG).communicate(timeout=200)[0]
+  assert 'continuing from step' in output and 'finished in' in output
+  assert_same_run(tmp_path, uninterrupted, long_config())
+
+
+def metrics_or_none(directory):
+  """Like `metrics`, while the file may be half-written."""
+  try:
+    return metrics(directory)
+  except ValueError:
+    return []
+
+
+def test_run_killed_during_a_save_continues_bit_for_bit(
+  tmp_path, uninterrupted
+):
+  """SIGKILL while a checkpoint is half on disk, until it was caught there."""
+  checkpoints = tmp_path / 'checkpoints'
+
+  def present(whole):
+    names = os.listdir(checkpoints) if checkpoints.exists() else []
+    return {name for name in names if name.isdigit() == whole}
+
+  for _ in range(6):
+    process = launch(tmp_path, *LONG)
+    before = present(whole=True)
+    # Not the first one, so that there is something to fall back on.
+    wait_for(
+      lambda before=before: (
+        present(whole=False) and present(whole=True) - before
+      ),
+      process,
+    )
+    process.kill()
+    process.communicate(timeout=20)
+    if present(whole=False):
+      break
+  assert present(whole=False)
+  output = launch(tmp_path, *LONG).communicate(timeout=200)[0]
+  assert 'finished in' in output, output
+  assert_same_run(tmp_path, uninterrupted, long_config())
+
+
+def test_corrupt_checkpoint_falls_back_to_the_one_before(
+  tmp_path, finished, capsys
+):
+  directory = tmp_path / 'run'
+  loop.train(tiny.config(), directory)
+  (directory / 'result.json').unlink()
+  last = directory / 'checkpoints' / '6'
+  for path in last.rglob('*'):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  capsys.readouterr()
+  loop.train(tiny.config(), directory)
+  output = capsys.readouterr().out
+  assert 'warning: the checkpoint of step 6 is corrupt' in output
+  assert 'continuing from step 3' in output
+  assert_same_run(directory, finished[0], tiny.config())
+
+
+def test_run_that_is_not_finite_stops_and_names_step_and_checkpoint(tmp_path):
+  config = tiny.config(
+    num_steps=40,
+    optimizer__learning_rate=1e30,
+    schedule__name='cosine',
+    schedule__warmup_epochs=22.0,
+    max_skipped_steps=3,
+  )
+  with pytest.raises(UserError) as error:
+    loop.train(config, tmp_path)
+  message = str(error.value)
+  assert '3 steps in a row had a loss or gradient that is not' in message
+  lines = metrics(tmp_path)
+  first_bad = next(x['step'] for x in lines if x['train/skipped_steps'])
+  named = int(message.split('up to step ')[1].split(';')[0])
+  assert first_bad <= named <= first_bad + 4
+  assert not (tmp_path / 'result.json').exists()
+  with CheckpointStore(tmp_path / 'checkpoints') as store:
+    good = store.steps()[-1] if store.steps() else None
+  expected = f'checkpoint is step {good}' if good else 'is no checkpoint yet'
+  assert expected in message
+
+
+def test_keep_checkpoints_and_the_best_besides(tmp_path):
+  config = tiny.config(num_steps=8, eval_every_epochs=0.04, keep_checkpoints=2)
+  result = loop.train(config, tmp_path)
+  kept = {int(p.name) for p in (tmp_path / 'checkpoints').iterdir()}
+  assert kept == {7, 8, result['best/step']}
+
+
+def test_evaluate_prints_and_stores(finished, capsys):
+  directory, result = finished
+  line = evaluation.evaluate(str(directory), 'last')
+  assert f'test/accuracy {line["test/accuracy"]:.4f}' in capsys.readouterr().out
+  assert line['test/accuracy'] == result['test/accuracy']
+  assert line['test/loss'] == pytest.approx(result['test/loss'], rel=1e-6)
+  best = evaluation.evaluate(str(directory), 'best')
+  assert (best['step'], best['test/accuracy']) == (
+    result['best/step'],
+    result['best/test/accuracy'],
+  )
+  longer = evaluation.evaluate(str(directory), 'last', time_steps=5)
+  assert longer['time_steps'] == 5
+  assert longer['test/loss'] != line['test/loss']
+  stored = (directory / 'evaluations.jsonl').read_text().splitlines()
+  (directory / 'evaluations.jsonl').unlink()
+  assert [json.loads(s) for s in stored] == [line, best, longer]
+
+
+def test_evaluate_equals_the_model_applied_by_hand(finished):
+  """All 359 samples once, though no batch size divides them."""
+  directory, result = finished
+  config = tiny.config()
+  train_set, test_set = (data.load('digits', s) for s in ('train', 'test'))
+  steps = loop.make_steps(
+    config, train_set, loop.Schedule(config, train_set), axis_name=None
+  )
+  with CheckpointStore(directory / 'checkpoints') as store:
+    _, state, _ = store.restore(loop.init_state(steps, config, train_set))
+  pixels = test_set.images / test_set.scale
+  images = (pixels - np.array(test_set.mean)) / np.array(test_set.std)
+  logits = jax.jit(steps.model.apply)(
+    state.eval_variables, images.astype(np.float32)
+  )
+  correct = np.asarray(logits).argmax(-1) == test_set.labels
+  assert result['test/accuracy'] == pytest.approx(correct.mean(), abs=1e-6)
+
+
+def test_frames_train_and_are_evaluated_on_their_first_timesteps(
+  tmp_path, monkeypatch
+):
+  """Separable frames are learned; more timesteps than frames is an error."""
+  sets = {
+    split: tiny.dataset((4, 8, 8, 2), n=96, split=split, seed=i)
+    for i, split in enumerate(('train', 'test'))
+  }
+  monkeypatch.setattr(data, 'load', lambda name, split, **_: sets[split])
+  config = tiny.config(
+    num_steps=60,
+    batch_size=32,
+    model__time_steps=4,
+    model__widths=(8, 8, 8),
+    augment__crop_padding=0,
+    eval_every_epochs=10.0,
+  )
+  result = loop.train(config, tmp_path)
+  assert result['test/accuracy'] > 0.9
+  full = evaluation.evaluate(str(tmp_path), 'last')
+  assert full['test/accuracy'] == result['test/accuracy']
+  first = evaluation.evaluate(str(tmp_path), 'last', time_steps=2)
+  assert first['test/loss'] != full['test/loss']
+  with pytest.raises(UserError, match='--time_steps 5: simulated has 4 frames'):
+    evaluation.evaluate(str(tmp_path), 'last', time_steps=5)
+
+
+def test_pmap_run_equals_shard_map_run(tmp_path, finished):
+  loop.train(tiny.config(parallel='pmap'), tmp_path)
+  for one, other in zip(metrics(tmp_path), metrics(finished[0]), strict=True):
+    assert one == pytest.approx(other, rel=1e-4)
