@@ -3,6 +3,7 @@
 import argparse
 import pathlib
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -171,6 +172,9 @@ def _run(command: Callable[[], int]) -> int:
     except UserError as error:
       print(f'error: {error}', file=sys.stderr)
       return _MISTAKE
+    except KeyboardInterrupt:
+      print('interrupted', file=sys.stderr)
+      return 128 + signal.SIGINT
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):

@@ -8,6 +8,7 @@ Order in the method's paper (Feng et al., IJCAI 2022): flip and crop the raw
 image, whose padding is then black, and normalise last.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
@@ -29,6 +30,8 @@ def sample_keys(
     step: number of the training step.
     position: place of each sample in the global batch.
   """
+  chex.assert_rank(position, 1)
+  chex.assert_type(position, int)
   key = jax.random.fold_in(jax.random.key(seed), step)
   return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, position)
 
@@ -46,6 +49,7 @@ def random_flip(
   Returns:
     The images, same shape and dtype.
   """
+  _assert_samples(keys, images)
 
   def flip_sample(key, image):
     flip = jax.random.bernoulli(jax.random.fold_in(key, _FLIP_STREAM))
@@ -70,6 +74,7 @@ def random_crop(
   Returns:
     The images, same shape and dtype.
   """
+  _assert_samples(keys, images)
 
   def crop_sample(key, image):
     top, left = jax.random.randint(
@@ -86,6 +91,12 @@ def random_crop(
     )
 
   return jax.vmap(crop_sample)(keys, images)
+
+
+def _assert_samples(keys, images):
+  chex.assert_rank(keys, 1)
+  chex.assert_rank(images, {4, 5})
+  chex.assert_equal_shape_prefix([keys, images], 1)
 
 
 def normalize(

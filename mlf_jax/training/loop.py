@@ -240,8 +240,10 @@ def _run(
     if len(in_flight) > _STEPS_AHEAD:
       jax.block_until_ready(in_flight.popleft())
     if schedule.is_eval(step):
+      jax.block_until_ready(metrics)
+      trained_at = time.monotonic()
       test_metrics = evaluate(state.eval_variables)
-      meter.add(step, metrics, test_metrics)
+      meter.add(step, metrics, test_metrics, trained_at)
       # On disk before the checkpoint that makes a resumed run skip them.
       meter.drain()
       log.flush()
@@ -356,9 +358,9 @@ class _Meter:
     """Leaves what happened since the last line out of the speed."""
     self._last_time = time.monotonic()
 
-  def add(self, step, metrics, test_metrics=None):
+  def add(self, step, metrics, test_metrics=None, trained_at=None):
     """Announces a line; its numbers may still be computed."""
-    self._pending.append((step, metrics, test_metrics or {}))
+    self._pending.append((step, metrics, test_metrics or {}, trained_at))
 
   def write_ready(self):
     """Writes the lines that can be written without waiting."""
@@ -372,10 +374,10 @@ class _Meter:
     while self._pending:
       self._write(*self._pending.popleft())
 
-  def _write(self, step, metrics, test_metrics):
+  def _write(self, step, metrics, test_metrics, trained_at):
     metrics = {k: v.item() for k, v in jax.device_get(metrics).items()}
     in_row = metrics.pop('skipped_in_row')
-    now = time.monotonic()
+    now = trained_at or time.monotonic()
     speed = (
       (step - self._last_step)
       * self._config.batch_size
