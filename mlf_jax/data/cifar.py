@@ -73,7 +73,7 @@ def _require_writable(folder: pathlib.Path) -> None:
   except OSError as error:
     raise UserError(
       f'{folder} cannot be written ({error.strerror}): name another folder'
-      ' with --config.data.data_dir=DIR.'
+      ' with --config.data.dir=DIR.'
     ) from error
 
 

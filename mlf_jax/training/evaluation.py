@@ -1,18 +1,50 @@
-"""Evaluates a checkpoint of a run."""
+"""Loss and accuracy of a network on a whole data set."""
 
 import dataclasses
 import json
 import pathlib
 
 import jax
+import jax.numpy as jnp
 
 from mlf_jax import data
 from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
-from mlf_jax.training import loop
+from mlf_jax.training import run as run_lib
 from mlf_jax.training import workdir as workdir_lib
 from mlf_jax.training.checkpoint import CheckpointStore
 from mlf_jax.training.parallel import DataParallel
+from mlf_jax.training.step import Steps
+
+
+class Evaluator:
+  """Loss and accuracy of a whole data set."""
+
+  def __init__(
+    self,
+    steps: Steps,
+    parallel: DataParallel,
+    dataset: data.Dataset,
+    batch_size: int,
+  ):
+    """Takes what to evaluate on."""
+    self._step = parallel.map(steps.evaluate)
+    self._parallel = parallel
+    self._dataset = dataset
+    self._batch_size = batch_size
+
+  def __call__(self, variables: dict) -> dict[str, float]:
+    """Evaluates `variables`, `params` and `batch_stats`."""
+    sums = None
+    for batch in data.eval_batches(self._dataset, self._batch_size):
+      new = self._step(variables, self._parallel.put(batch))
+      sums = new if sums is None else jax.tree.map(jnp.add, sums, new)
+    sums = jax.device_get(sums)
+    assert sums['count'] == len(self._dataset), 'each sample exactly once'
+    return {
+      'test/loss': float(sums['loss'] / sums['count']),
+      'test/accuracy': float(sums['correct'] / sums['count']),
+    }
 
 
 def evaluate(
@@ -57,17 +89,8 @@ def _evaluate(workdir, config, which, time_steps):
   # A run of other devices may have had batches these cannot share evenly.
   n = parallel.num_devices
   config.eval_batch_size = -(-config.eval_batch_size // n) * n
-  train_set, test_set = (
-    data.load(
-      config.data.name,
-      split,
-      data_dir=config.data.dir,
-      manual_dir=config.data.manual_dir,
-    )
-    for split in ('train', 'test')
-  )
-  steps = loop.make_steps(config, train_set, loop.Schedule(config, train_set))
-  template = jax.eval_shape(lambda: loop.init_state(steps, config, train_set))
+  run = run_lib.load(config)
+  template = jax.eval_shape(lambda: run_lib.init_state(run))
   template = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(
       leaf.shape, leaf.dtype, sharding=parallel.replicated
@@ -82,6 +105,7 @@ def _evaluate(workdir, config, which, time_steps):
 
   if time_steps is None:
     time_steps = config.model.time_steps
+  test_set = run.test_set
   if test_set.images.ndim == 5:
     available = test_set.images.shape[1]
     if time_steps > available:
@@ -93,9 +117,9 @@ def _evaluate(workdir, config, which, time_steps):
       test_set, images=test_set.images[:, :time_steps]
     )
   steps = dataclasses.replace(
-    steps, model=steps.model.clone(time_steps=time_steps)
+    run.steps, model=run.steps.model.clone(time_steps=time_steps)
   )
-  evaluator = loop.Evaluator(steps, parallel, test_set, config.eval_batch_size)
+  evaluator = Evaluator(steps, parallel, test_set, config.eval_batch_size)
   return {
     'step': step,
     'checkpoint': which,

@@ -9,8 +9,8 @@ import pytest
 
 from mlf_jax import UserError, data
 from mlf_jax.training import config as config_lib
-from mlf_jax.training import loop, parallel, workdir
 from mlf_jax.training import optimizer as optimizer_lib
+from mlf_jax.training import parallel, workdir
 from mlf_jax.training import state as state_lib
 from tests.training import tiny
 
@@ -85,8 +85,8 @@ def behaviour(config):
     return tiny.dataset(shape, n=256, split=split)
 
   train_set = load(config.data.name, 'train')
-  schedule = loop.Schedule(config, train_set)
-  steps = loop.make_steps(config, train_set, schedule)
+  schedule = run_lib.Schedule(config, train_set)
+  steps = run_lib.make_steps(config, train_set, schedule)
   batch = data.train_batch(train_set, config.batch_size, config.seed, 0)
 
   def init():

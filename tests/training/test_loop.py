@@ -14,6 +14,7 @@ import pytest
 
 from mlf_jax import UserError, data, models
 from mlf_jax.training import evaluation, loop, workdir
+from mlf_jax.training import run as run_lib
 from mlf_jax.training.checkpoint import CheckpointStore
 from tests.training import tiny
 
@@ -32,12 +33,10 @@ def metrics(directory):
 
 def final_state(directory, config):
   """All leaves of the last checkpoint, as the run's own template asks."""
-  train_set = data.load('digits', 'train')
-  steps = loop.make_steps(config, train_set, loop.Schedule(config, train_set))
-  template = loop.init_state(steps, config, train_set)
+  run = run_lib.load(config)
   with CheckpointStore(directory / 'checkpoints') as store:
-    step, state, _ = store.restore(template)
-  assert step == loop.Schedule(config, train_set).num_steps
+    step, state, _ = store.restore(run_lib.init_state(run))
+  assert step == run.schedule.num_steps
   return jax.tree.leaves(state)
 
 
@@ -316,18 +315,13 @@ def test_evaluate_prints_and_stores(finished, capsys):
 def test_evaluate_equals_the_model_applied_by_hand(finished):
   """All 359 samples once, though no batch size divides them."""
   directory, result = finished
-  config = tiny.config()
-  train_set, test_set = (data.load('digits', s) for s in ('train', 'test'))
-  steps = loop.make_steps(
-    config, train_set, loop.Schedule(config, train_set), axis_name=None
-  )
+  run = run_lib.load(tiny.config())
   with CheckpointStore(directory / 'checkpoints') as store:
-    _, state, _ = store.restore(loop.init_state(steps, config, train_set))
+    _, state, _ = store.restore(run_lib.init_state(run))
+  test_set, model = run.test_set, run.steps.model
   pixels = test_set.images / test_set.scale
   images = (pixels - np.array(test_set.mean)) / np.array(test_set.std)
-  logits = jax.jit(steps.model.apply)(
-    state.eval_variables, images.astype(np.float32)
-  )
+  logits = jax.jit(model.apply)(state.eval_variables, images.astype(np.float32))
   correct = np.asarray(logits).argmax(-1) == test_set.labels
   assert result['test/accuracy'] == pytest.approx(correct.mean(), abs=1e-6)
 

@@ -9,7 +9,8 @@ import pytest
 
 from mlf_jax import models
 from mlf_jax.training import config as config_lib
-from mlf_jax.training import loop, parallel
+from mlf_jax.training import parallel
+from mlf_jax.training import run as run_lib
 from mlf_jax.training import state as state_lib
 from tests.training import tiny
 
@@ -25,7 +26,7 @@ def test_train_step_lowers(name):
   network, shape, num_classes = PAPER[name]
   config = config_lib.default()
   dataset = tiny.dataset(shape, n=64, num_classes=num_classes)
-  steps = loop.make_steps(config, dataset, loop.Schedule(config, dataset))
+  steps = run_lib.make_steps(config, dataset, run_lib.Schedule(config, dataset))
   steps = dataclasses.replace(steps, model=network(axis_name=parallel.AXIS))
   state = jax.eval_shape(
     lambda: state_lib.init_state(

@@ -10,7 +10,8 @@ import optax
 import pytest
 
 from mlf_jax import data
-from mlf_jax.training import loop, parallel
+from mlf_jax.training import parallel
+from mlf_jax.training import run as run_lib
 from mlf_jax.training import state as state_lib
 from tests.training import tiny
 
@@ -19,8 +20,8 @@ SHAPE = (8, 8, 3)
 
 def build(config, axis_name=None, shape=SHAPE):
   dataset = tiny.dataset(shape)
-  schedule = loop.Schedule(config, dataset)
-  steps = loop.make_steps(config, dataset, schedule, axis_name)
+  schedule = run_lib.Schedule(config, dataset)
+  steps = run_lib.make_steps(config, dataset, schedule, axis_name)
   state = state_lib.init_state(
     steps.model,
     steps.optimizer,
