@@ -11,6 +11,7 @@ from mlf_jax import UserError, data
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import optimizer as optimizer_lib
 from mlf_jax.training import parallel, workdir
+from mlf_jax.training import run as run_lib
 from mlf_jax.training import state as state_lib
 from tests.training import tiny
 

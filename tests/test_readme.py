@@ -1,0 +1,62 @@
+"""What the README says works as it stands there."""
+
+import pathlib
+import re
+import runpy
+
+import pytest
+
+from mlf_jax import cli
+from mlf_jax.training import workdir
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+README = (REPOSITORY / 'README.md').read_text()
+
+
+def blocks(language):
+  return re.findall(rf'```{language}\n(.*?)```', README, re.DOTALL)
+
+
+def commands(start):
+  lines = [line for block in blocks('sh') for line in block.splitlines()]
+  return [line for line in lines if line.startswith(start)]
+
+
+def test_example_runs():
+  (code,) = blocks('python')
+  names = {}
+  exec(compile(code, 'README.md', 'exec'), names)
+  assert names['logits'].shape == (32, 10)
+  # Ten lines, but for imports.
+  body = [x for x in code.splitlines() if x and 'import' not in x]
+  assert len(body) <= 10
+
+
+@pytest.mark.parametrize('command', commands('python train.py'))
+def test_training_commands_are_understood(command, monkeypatch, capsys):
+  monkeypatch.chdir(REPOSITORY)
+  arguments = command.split()[1:]
+  assert cli.train_main([*arguments, '--help']) == 0
+  for argument in arguments[1:]:
+    if argument.startswith('--config.'):
+      assert argument in capsys.readouterr().out
+
+
+def test_evaluate_command_is_understood():
+  (command,) = commands('python -m mlf_jax')
+  arguments = command.replace('DIR', '/nowhere').split()[3:]
+  assert cli.main(arguments) == 2  # No such run; anything else would exit.
+
+
+def test_default_workdir_is_the_one_shown():
+  configuration = runpy.run_path(str(REPOSITORY / 'configs' / 'digits.py'))
+  assert f'output in {workdir.default(configuration["get_config"]())}' in README
+
+
+def test_ci_runs_the_two_commands():
+  install_and_train, install_and_test = commands('pip install -e')
+  assert install_and_train.endswith('&& python train.py')
+  assert install_and_test.endswith('&& python -m pytest')
+  ci = (REPOSITORY / '.ci' / 'run').read_text()
+  for end in ('python train.py', 'python -m pytest'):
+    assert f"command_of '{end}'" in ci
