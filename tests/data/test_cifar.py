@@ -402,7 +402,7 @@ def test_data_dir_that_cannot_be_written(places, tmp_path):
   places['data_dir'] = str(tmp_path / 'file')
   message = one_line_error(places)
   assert places['data_dir'] in message
-  assert '--config.data.data_dir' in message
+  assert '--config.data.dir' in message
 
 
 @other_checksum
