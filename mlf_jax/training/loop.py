@@ -141,6 +141,7 @@ def _run(stack, run, workdir, parallel, state):
     in_flight.append(metrics)
     if len(in_flight) > _STEPS_AHEAD:
       jax.block_until_ready(in_flight.popleft())
+      progress.advance(step - _STEPS_AHEAD)
 
     if schedule.is_eval(step):
       jax.block_until_ready(metrics)

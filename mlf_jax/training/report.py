@@ -206,6 +206,15 @@ class Progress:
     if self._bar is not None:
       self._bar.stop()
 
+  def advance(self, step: int) -> None:
+    """Moves the bar, if there is one, between two updates.
+
+    Args:
+      step: number of updates so far.
+    """
+    if self._bar is not None:
+      self._bar.update(self._task, completed=step)
+
   def update(
     self,
     step: int,
