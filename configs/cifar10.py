@@ -17,7 +17,7 @@ def get_config(variant='ds20'):
   match = re.fullmatch(r'(ds|plain)(\d+)', variant)
   if match is None:
     raise UserError(
-      f'unknown variant {variant!r} of configs/cifar10.py; known: ds14, ds20, '
+      f'unknown variant {variant!r} of the configuration; known: ds14, ds20, '
       'ds32, ds44, ds68, plain14, plain20, plain32, plain44, plain68, vgg16'
     )
   config = config_lib.default()

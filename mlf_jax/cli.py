@@ -1,10 +1,13 @@
 """The command lines: `train.py` and `python -m mlf_jax`."""
 
 import argparse
+import inspect
 import pathlib
 import re
+import runpy
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 
@@ -46,10 +49,12 @@ def _train(argv):
   if wants_help:
     print(_USAGE)
     print('fields of this configuration and their values:\n')
-    from mlf_jax.training.config import flatten
+    from mlf_jax.training import config as config_lib
 
-    for field, value in flatten(config).items():
-      print(f'  --config.{field}={value}')
+    for field, value in config_lib.flatten(config).items():
+      choices = config_lib.CHOICES.get(field, ())
+      names = ', '.join(name or "''" for name in choices)
+      print(f'  --config.{field}={value}' + (f'  ({names})' if names else ''))
     return 0
   from mlf_jax.training import loop
 
@@ -63,12 +68,17 @@ def _train(argv):
 
 def _parse(argv) -> tuple[ml_collections.ConfigDict, str, bool]:
   root = pathlib.Path(argv[0]).resolve().parent
-  values = flags.FlagValues()
   # absl would look for --help itself and print flags in its own way.
   wants_help = any(a in ('--help', '-h', '-help') for a in argv[1:])
   argv = [a for a in argv if a not in ('--help', '-h', '-help')]
-  _require_config_file(argv, root)
+  argv = _config_first(argv)
   default = str(root / 'configs' / 'digits.py')
+  chosen = argv[1] if len(argv) > 1 else ''
+  chosen = (
+    chosen.removeprefix('--config=') if _names_config(chosen) else default
+  )
+  _try_config_file(chosen, root)
+  values = flags.FlagValues()
   try:
     config_flags.DEFINE_config_file(
       'config', default, flag_values=values, sys_argv=argv
@@ -77,7 +87,7 @@ def _parse(argv) -> tuple[ml_collections.ConfigDict, str, bool]:
     rest = values(argv)[1:]
     config = values.config
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as e:
-    raise UserError(_cause(e)) from None
+    raise UserError(_flag_mistake(e)) from None
   if rest:
     raise UserError(
       f'unexpected argument {rest[0]!r}; fields are set as --config.FIELD=VALUE'
@@ -85,34 +95,79 @@ def _parse(argv) -> tuple[ml_collections.ConfigDict, str, bool]:
   return config, values.workdir, wants_help
 
 
-def _require_config_file(argv, root):
-  """A missing file is told here: ml_collections lists where it looked."""
-  for i, argument in enumerate(argv):
-    name, equals, value = argument.lstrip('-').partition('=')
-    if name != 'config' or not argument.startswith('-'):
-      continue
-    if not equals:
-      value = ''.join(argv[i + 1 : i + 2])
-    path = value.partition(':')[0]
-    if not pathlib.Path(path).is_file():
-      known = sorted(p.name for p in (root / 'configs').glob('*.py'))
-      raise UserError(
-        f'--config: no such file: {path!r}; in configs/ are {", ".join(known)}'
-      )
+def _names_config(argument):
+  return argument.startswith('--config=')
 
 
-def _cause(error: Exception) -> str:
-  """What the mistake is, on one line."""
+def _config_first(argv):
+  """Puts `--config` first, where ml_collections needs it, as one argument."""
+  joined, rest = [], iter(argv[1:])
+  for argument in rest:
+    if argument.startswith('-') and not argument.startswith('--'):
+      argument = f'-{argument}'
+    if argument == '--config':
+      argument = f'--config={next(rest, "")}'
+    joined.append(argument)
+  given = [a.partition('=')[0] for a in joined if a.startswith('--')]
+  for name in given:
+    if given.count(name) > 1:
+      raise UserError(f'{name} is given {given.count(name)} times')
+  return [argv[0], *sorted(joined, key=lambda a: not _names_config(a))]
+
+
+def _try_config_file(chosen: str, root: pathlib.Path) -> None:
+  """Runs a configuration file once, so that its mistakes have a line number.
+
+  ml_collections, which reads it again, tells where it looked for a missing
+  file, and puts the traceback of what went wrong into the message.
+  """
+  path, colon, variant = chosen.partition(':')
+  if not pathlib.Path(path).is_file():
+    known = sorted(p.name for p in (root / 'configs').glob('*.py'))
+    raise UserError(
+      f'--config: no such file: {path!r}; in configs/ are {", ".join(known)}'
+    )
+  try:
+    get_config = runpy.run_path(path).get('get_config')
+    if get_config is None:
+      raise UserError(f'--config: {path} has no function get_config')
+    if colon and not inspect.signature(get_config).parameters:
+      raise UserError(f'--config: {path} has no variants, got {variant!r}')
+    config = get_config(variant) if colon else get_config()
+    if not isinstance(config, ml_collections.ConfigDict):
+      raise UserError(f'--config: get_config of {path} returns no ConfigDict')
+  except UserError:
+    raise
+  except Exception as error:
+    where = [
+      frame.lineno
+      for frame in traceback.extract_tb(error.__traceback__)
+      if frame.filename == path
+    ]
+    line = f', line {where[-1]}' if where else ''
+    raise UserError(
+      f'--config: {path}{line}: {type(error).__name__}: {_essence(error)}'
+    ) from None
+
+
+def _essence(error: Exception) -> str:
+  """The message of an error on one line, or just the hint at what was meant."""
   text = str(error.args[0] if error.args else error)
-  # ml_collections quotes the traceback of what a configuration file raised.
-  own = re.search(rf'{UserError.__name__}: (.*)', text)
-  if own:
-    return own[1]
-  text = text.replace('\\n', '\n').replace("\\'", "'").strip()
+  text = text.replace('\\n', '\n').replace('\\', '').replace("'", '')
+  first, *rest = text.splitlines() or ['']
+  # ml_collections goes on with a dump of the whole configuration.
+  first = first.partition('. Other fields')[0].strip()
+  hints = re.findall(r'Did you mean .*?\?', ' '.join(rest))
+  return '; '.join([first, *hints])
+
+
+def _flag_mistake(error: Exception) -> str:
+  """What is wrong with a flag, on one line."""
   if isinstance(error, (AttributeError, KeyError)):
-    # The quotes of a KeyError, at times within other quotes.
-    text = '--config: no such field: ' + text.replace("'", '')
-  return '; '.join(line.strip() for line in text.splitlines())
+    return f'--config: no such field: {_essence(error)}'
+  text = ' '.join(str(error).split())
+  # "flag --config.augment.flip=3: ('Non-boolean argument ...', '3')"
+  return re.sub(r"\('(.*)', .*\)$", r'\1', text)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -158,9 +213,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _positive(text: str) -> int:
-  if not text.isdigit() or not int(text):
-    raise argparse.ArgumentTypeError(f'{text} is no number of timesteps')
-  return int(text)
+  try:
+    value = int(text)
+  except ValueError:
+    value = 0
+  if value < 1:
+    raise argparse.ArgumentTypeError(f'{text!r} is no number of timesteps')
+  return value
 
 
 def _run(command: Callable[[], int]) -> int:

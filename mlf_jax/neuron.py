@@ -34,7 +34,8 @@ _UNROLL_LIMIT = 10
 
 
 @jax.tree_util.register_pytree_with_keys_class
-@dataclasses.dataclass(frozen=True)
+# Compared by identity: arrays have no single truth value.
+@dataclasses.dataclass(frozen=True, eq=False)
 class MLFParams:
   """Parameters of an MLF unit, a pytree.
 
@@ -62,12 +63,16 @@ class MLFParams:
     surrogate_lib.check(self.width, self.surrogate)
     for name in ('thresholds', 'decay'):
       value = getattr(self, name)
+      if isinstance(value, (tuple, list)) and any(
+        isinstance(v, jax.Array) for v in value
+      ):
+        value = jnp.stack([jnp.asarray(v) for v in value])
       if not isinstance(value, jax.Array):
         try:
           value = np.asarray(value, np.float64)
         except (TypeError, ValueError):
           raise UserError(f'{name} must be numeric, got {value!r}') from None
-        object.__setattr__(self, name, value)
+      object.__setattr__(self, name, value)
     if self.thresholds.ndim != 1 or self.thresholds.size == 0:
       raise UserError(
         'thresholds must be a sequence with one value a level, got shape '

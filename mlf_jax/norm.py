@@ -32,6 +32,8 @@ class TDBatchNorm(nn.Module):
   together, per channel. The biased variance normalises; the running variance
   is updated with the unbiased one. Everything is computed in float32 or wider.
 
+  Raises `UserError` for a threshold or momentum outside its range.
+
   Attributes:
     threshold: firing threshold V_1 of the neurons that follow.
     alpha: a further scale.
@@ -48,6 +50,14 @@ class TDBatchNorm(nn.Module):
   momentum: float = 0.1
   affine: bool = True
   axis_name: str | None = None
+
+  def __post_init__(self):
+    """Validates the attributes."""
+    if not 0 < self.threshold < float('inf'):
+      raise UserError(f'threshold must be positive, got {self.threshold!r}')
+    if not 0 <= self.momentum <= 1:
+      raise UserError(f'momentum must lie in [0, 1], got {self.momentum!r}')
+    super().__post_init__()
 
   @nn.compact
   def __call__(

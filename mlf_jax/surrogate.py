@@ -9,15 +9,15 @@ section 3.1 (rectangular); Fang et al., ICCV 2021 (arctan); Esser et al., PNAS
 2016 (triangular).
 """
 
-import difflib
 import functools
+import numbers
 
 import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mlf_jax.errors import UserError
+from mlf_jax.errors import UserError, unknown
 
 
 def _rectangular(z, width):
@@ -50,14 +50,10 @@ SURROGATES = tuple(_DERIVATIVES)
 def check(width: float, surrogate: str) -> None:
   """Raises `UserError` unless the window exists and has a positive width."""
   if surrogate not in _DERIVATIVES:
-    near = difflib.get_close_matches(surrogate, SURROGATES, 1)
-    hint = f' (did you mean {near[0]!r}?)' if near else ''
+    raise unknown('surrogate', surrogate, SURROGATES)
+  if not isinstance(width, numbers.Real) or not 0 < width < float('inf'):
     raise UserError(
-      f'unknown surrogate {surrogate!r}{hint}; known: {", ".join(SURROGATES)}'
-    )
-  if not 0 < width < float('inf'):
-    raise UserError(
-      f'the surrogate width must be a positive number, got {width}'
+      f'the surrogate width must be a positive number, got {width!r}'
     )
 
 

@@ -62,6 +62,16 @@ def test_configuration_files(capsys, config, lines):
     (['--config.modl.depth=8'], 'no such field: modl'),
     (['--config.batch_size=many'], '--config.batch_size=many: invalid literal'),
     (['--config.seed=1.5'], '--config.seed=1.5: invalid literal'),
+    (['--config=configs/digits.py:foo'], "has no variants, got 'foo'"),
+    (['--config=README.md'], 'README.md: SyntaxError'),
+    (['--config.seed=1', '--config=configs/cifar10.py:ds9'], '6n + 2'),
+    (['--config.seed=1', '--config.seed=2'], '--config.seed is given 2 times'),
+    (['--config.augment.flip=3'], 'Non-boolean argument to boolean flag'),
+    (['--config.seed=4294967296'], 'config.seed must be below 2**31'),
+    (['--config.optimizer.learning_rate=inf'], 'must be finite, got inf'),
+    (['--config.model.widths=(4,8)'], 'must be one width a stage, of three'),
+    (['--config.augment.crop_padding=9'], 'must be at most 8, the side'),
+    (['--config.model.name=spiking_vgg16'], 'configs/cifar10.py:vgg16'),
     (['--wrokdir=x'], "Unknown command line flag 'wrokdir'"),
     (['digits'], "unexpected argument 'digits'"),
     (['--config.model.thresholds=(1.6,0.6)'], 'must be strictly increasing'),
@@ -85,6 +95,35 @@ def test_mistake_is_one_line(capsys, monkeypatch, arguments, message):
   assert code == 2
   assert err.startswith('error: ') and err.count('\n') == 1, err
   assert message in err
+
+
+@pytest.mark.parametrize(
+  ('line', 'message'),
+  [
+    ('c.bach_size = 64', 'line 4: AttributeError: Key "bach_size" does not'),
+    ('c.bach_size = 64', 'Did you mean "batch_size"'),
+    ('c.batch_size = "64"', 'line 4: TypeError: Could not override field'),
+    ('c.batch_size = many', 'line 4: NameError: name many is not defined'),
+    ('return {}', 'returns no ConfigDict'),
+  ],
+)
+def test_mistake_in_a_configuration_file_is_one_line(
+  capsys, tmp_path, line, message
+):
+  path = tmp_path / 'mine.py'
+  path.write_text(
+    'from mlf_jax.training.config import default\n'
+    f'def get_config():\n  c = default()\n  {line}\n  return c\n'
+  )
+  code, _, err = train(capsys, f'--config={path}')
+  assert code == 2
+  assert err.startswith(f'error: --config: {path}' if 'c.' in line else 'error')
+  assert err.count('\n') == 1 and message in err
+
+
+def test_help_names_the_choices(capsys):
+  _, out, _ = train(capsys, '--help')
+  assert '--config.model.residual=ds  (ds, plain)' in out
 
 
 @pytest.mark.filterwarnings('default:the surrogate windows')
@@ -123,7 +162,11 @@ def test_evaluate_needs_a_checkpoint(capsys, tmp_path):
     pass
   assert cli.main(['evaluate', '--workdir', str(tmp_path)]) == 2
   assert 'has no checkpoint yet' in capsys.readouterr().err
-  for wrong in (['--time_steps', '0'], ['--checkpoint', 'worst']):
+  for wrong in (
+    ['--time_steps', '0'],
+    ['--time_steps', '²'],
+    ['--checkpoint', 'worst'],
+  ):
     with pytest.raises(SystemExit) as stop:
       cli.main(['evaluate', '--workdir', str(tmp_path), *wrong])
     assert stop.value.code == 2

@@ -271,6 +271,13 @@ def test_windows_that_do_not_tile_are_warned_of(thresholds, fault):
     MLFParams(thresholds)
 
 
+def test_tuple_of_traced_thresholds_is_a_vector_of_them():
+  x = current((4, 50))
+  apart = jax.grad(lambda v: mlf(x, v).sum())((0.6, 1.6, 2.6))
+  together = jax.grad(lambda v: mlf(x, v).sum())(jnp.array([0.6, 1.6, 2.6]))
+  np.testing.assert_array_equal(jnp.stack(apart), together)
+
+
 def test_state_of_another_shape_or_dtype_is_refused():
   params = MLFParams()
   with pytest.raises(AssertionError):

@@ -133,6 +133,10 @@ def test_bfloat16_input_has_float32_statistics():
 
 
 def test_mistakes():
+  with pytest.raises(UserError, match='threshold must be positive, got -1'):
+    TDBatchNorm(threshold=-1)
+  with pytest.raises(UserError, match=r'momentum must lie in \[0, 1\], got 2'):
+    TDBatchNorm(momentum=2)
   norm = TDBatchNorm()
   with pytest.raises(UserError, match=r'needs \[..., channel\], got shape'):
     norm.init(jax.random.key(0), jnp.zeros(4), False)

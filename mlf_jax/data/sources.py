@@ -1,10 +1,8 @@
 """Where samples come from: data sets by name."""
 
-import difflib
-
 from mlf_jax.data import cifar, digits
 from mlf_jax.data.dataset import Dataset
-from mlf_jax.errors import UserError
+from mlf_jax.errors import unknown
 
 _NAMES = ('cifar10', 'cifar100', 'digits')
 _SPLITS = ('train', 'test')
@@ -34,16 +32,10 @@ def load(
   Raises:
     UserError: no such name or split, or the data cannot be had.
   """
-  _require_known('data set', name, _NAMES)
-  _require_known('split', split, _SPLITS)
+  if name not in _NAMES:
+    raise unknown('data set', name, _NAMES)
+  if split not in _SPLITS:
+    raise unknown('split', split, _SPLITS)
   if name == 'digits':
     return digits.load(split)
   return cifar.load(name, split, data_dir, manual_dir)
-
-
-def _require_known(what: str, value: str, known: tuple[str, ...]) -> None:
-  if value in known:
-    return
-  close = difflib.get_close_matches(value, known)
-  hint = f' Did you mean {" or ".join(close)}?' if close else ''
-  raise UserError(f'No {what} {value!r}.{hint} Known: {", ".join(known)}.')

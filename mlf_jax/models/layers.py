@@ -5,6 +5,7 @@ Only the neuron sees time as an axis of its own.
 """
 
 import functools
+import numbers
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -138,14 +139,26 @@ def check_sizes(**sizes) -> None:
   for name, value in sizes.items():
     values = value if isinstance(value, (tuple, list)) else (value,)
     if not values or any(
-      isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in values
+      isinstance(v, bool) or not isinstance(v, numbers.Integral) or v < 1
+      for v in values
     ):
       raise UserError(f'{name} must be positive whole numbers, got {value!r}')
 
 
-def neuron_of(module: nn.Module) -> Callable:
-  """The firing function of a network, from its neuron attributes."""
-  params = neuron.MLFParams(
+def check_neuron(module: nn.Module) -> neuron.MLFParams:
+  """The neurons of a network, from its attributes; raises if they are wrong."""
+  try:
+    floating = jnp.issubdtype(jnp.dtype(module.dtype), jnp.floating)
+  except TypeError:
+    floating = False
+  if not floating:
+    raise UserError(f'dtype must be a floating dtype, got {module.dtype!r}')
+  return neuron.MLFParams(
     module.thresholds, module.decay, module.width, module.surrogate
   )
+
+
+def neuron_of(module: nn.Module) -> Callable:
+  """The firing function of a network."""
+  params = check_neuron(module)
   return functools.partial(fire, params, module.time_steps, module.dtype)

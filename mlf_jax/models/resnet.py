@@ -23,6 +23,7 @@ def stage_sizes_for_depth(depth: int) -> tuple[int, int, int]:
   Raises:
     UserError: `depth` is not 6n + 2 with n >= 1.
   """
+  layers.check_sizes(depth=depth)
   n, rest = divmod(depth - 2, 6)
   if rest or n < 1:
     near = 6 * max(1, round((depth - 2) / 6)) + 2
@@ -140,6 +141,7 @@ class SpikingResNet(nn.Module):
       raise UserError(
         f"shortcut must be 'mlf', 'norm' or None, got {self.shortcut!r}"
       )
+    layers.check_neuron(self)
     super().__post_init__()
 
   @nn.compact

@@ -58,6 +58,7 @@ class SpikingVGG(nn.Module):
       raise UserError(
         f'dropout_rate must lie in [0, 1), got {self.dropout_rate}'
       )
+    layers.check_neuron(self)
     super().__post_init__()
 
   @nn.compact

@@ -192,10 +192,12 @@ class CheckpointStore:
       else:
         self._check_layout(template, layout, step)
         return step, _unpack(template, layout, content), metrics
-    if candidates:
+    # A second attempt must not begin anew without a word.
+    corrupt = self._corrupt_directory
+    if candidates or (corrupt.is_dir() and any(corrupt.iterdir())):
       raise UserError(
-        f'no intact checkpoint in {self.directory} among steps '
-        f'{", ".join(map(str, candidates))}; bring back a copy or train anew'
+        f'no intact checkpoint in {self.directory}, the corrupt ones are in '
+        f'{corrupt}; bring back a copy, or remove {corrupt} to train anew'
       )
     return None
 

@@ -4,20 +4,21 @@ A file under `configs/` starts from `default()` and changes what it needs. The
 defaults are the recipe of the paper for CIFAR-10.
 """
 
-import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping
 
 import ml_collections
 
 from mlf_jax import data, models
-from mlf_jax.errors import UserError
+from mlf_jax.errors import UserError, unknown
 from mlf_jax.surrogate import SURROGATES
 
 _MODELS = ('spiking_resnet', 'spiking_vgg16')
 _DTYPES = ('float32', 'bfloat16', 'float64')
-_CHOICES = {
+# The values of the fields that are names.
+CHOICES = {
   'data.name': data.names(),
   'model.name': _MODELS,
   'model.residual': ('ds', 'plain'),
@@ -117,29 +118,38 @@ def default(model: str = 'spiking_resnet') -> ml_collections.ConfigDict:
 def validate(config: ml_collections.ConfigDict, num_devices: int) -> None:
   """Raises `UserError` for the first field that cannot be right.
 
-  What a model or a data set checks itself is left to it.
+  What only the data set can tell is left to it.
 
   Args:
     config: the configuration.
     num_devices: devices that a batch is divided among.
+
+  Raises:
+    UserError: names the field and what it may be.
   """
   flat = flatten(config)
-  for field, choices in _CHOICES.items():
+  for field, choices in CHOICES.items():
     if field in flat and flat[field] not in choices:
-      raise _unknown(field, flat[field], choices)
+      raise unknown(f'config.{field}', flat[field], choices)
   expected = flatten(default(config.model.name))
-  for field in flat.keys() - expected.keys():
-    raise UserError(f'config.{field} is no field of {config.model.name}')
-  for field in expected.keys() - flat.keys():
+  if flat.keys() != expected.keys():
+    field = sorted(flat.keys() ^ expected.keys())[0]
+    verb = 'is no field of' if field in flat else 'is missing for'
     raise UserError(
-      f'config.{field} is missing; {config.model.name} needs it (VGG is '
-      '--config=configs/cifar10.py:vgg16)'
+      f'config.{field} {verb} {config.model.name}; instead of changing '
+      'config.model.name, use a configuration that starts from it, such as '
+      'configs/cifar10.py:vgg16'
     )
 
   def require(ok, field, range_):
     if not ok(flat[field]):
       raise UserError(f'config.{field} must be {range_}, got {flat[field]}')
 
+  for field, value in flat.items():
+    if isinstance(value, float):
+      require(math.isfinite, field, 'finite')
+    elif isinstance(value, int):
+      require(lambda v: v < 2**31, field, 'below 2**31')
   for field in (
     'batch_size',
     'num_epochs',
@@ -166,6 +176,10 @@ def validate(config: ml_collections.ConfigDict, num_devices: int) -> None:
   for field in ('label_smoothing', 'ema_decay', 'optimizer.momentum'):
     require(lambda v: 0 <= v < 1, field, 'in [0, 1)')
   require(lambda v: 0 < v <= 1, 'schedule.step_factor', 'in (0, 1]')
+  if 'model.widths' in flat:
+    require(
+      lambda v: len(v) == 3, 'model.widths', 'one width a stage, of three'
+    )
   for field in ('batch_size', 'eval_batch_size'):
     if flat[field] % num_devices:
       near = max(1, round(flat[field] / num_devices)) * num_devices
@@ -173,13 +187,8 @@ def validate(config: ml_collections.ConfigDict, num_devices: int) -> None:
         f'config.{field} {flat[field]} cannot be divided among {num_devices} '
         f'devices; {near} can'
       )
-
-
-def _unknown(field, value, choices: Iterable[str]) -> UserError:
-  near = difflib.get_close_matches(str(value), choices, 2)
-  hint = f' (did you mean {" or ".join(map(repr, near))}?)' if near else ''
-  known = ', '.join(c or "''" for c in choices)
-  return UserError(f'config.{field} {value!r} is unknown{hint}; known: {known}')
+  # Before any download: what the network itself checks.
+  make_model(config, num_classes=1, axis_name=None)
 
 
 def make_model(

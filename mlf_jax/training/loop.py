@@ -103,6 +103,8 @@ def _run(stack, run, workdir, parallel, state):
   if restored is not None:
     start_step, state, metrics = restored
     seconds_before = (metrics or {}).get('wall_seconds', 0.0)
+  elif workdir_lib.best(workdir) is not None:
+    print(f'warning: no checkpoint in {workdir}: training anew from step 0')
   log.resume(start_step)
   if start_step:
     print(f'continuing from step {start_step} in {workdir}')
@@ -171,9 +173,10 @@ def _run(stack, run, workdir, parallel, state):
   # --- Result ---
   if test_metrics is None:  # The last checkpoint was there, its result not.
     test_metrics = evaluate(state.eval_variables)
-  best_step, best_accuracy = workdir_lib.best(workdir) or (
-    schedule.num_steps,
-    test_metrics['test/accuracy'],
+  best_step, best_accuracy = max(
+    workdir_lib.best(workdir) or (0, 0.0),
+    (schedule.num_steps, test_metrics['test/accuracy']),
+    key=lambda evaluated: evaluated[::-1],
   )
   result = {
     **test_metrics,

@@ -38,6 +38,7 @@ class Meter:
     self._store = store
     self._pending = collections.deque()
     self._last_step = start_step
+    self._told_skipped = 0
     self.restart_clock()
 
   def restart_clock(self) -> None:
@@ -106,6 +107,13 @@ class Meter:
         f'test/loss {test_metrics["test/loss"]:.4f}  '
         f'test/accuracy {test_metrics["test/accuracy"]:.4f}'
       )
+    skipped = metrics['train/skipped_steps']
+    if skipped > self._told_skipped:
+      self._told_skipped = skipped
+      self._progress.say(
+        f'warning: {skipped} steps skipped so far, whose loss, gradient or '
+        'update was not finite'
+      )
     limit = self._config.max_skipped_steps
     if in_row >= limit:
       self._log.flush()
@@ -117,7 +125,7 @@ class Meter:
         else 'there is no checkpoint yet'
       )
       raise UserError(
-        f'{limit} steps in a row had a loss or gradient that is not finite, up '
-        f'to step {step - (in_row - limit)}; {last_good}; a lower '
+        f'{limit} steps in a row had a loss, gradient or update that is not '
+        f'finite, up to step {step - (in_row - limit)}; {last_good}; a lower '
         'config.optimizer.learning_rate or a config.optimizer.clip_norm helps'
       )

@@ -6,7 +6,22 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from mlf_jax.errors import UserError
+
 AXIS = 'data'
+
+
+def _local_devices():
+  try:
+    return jax.local_devices()
+  # What JAX raises depends on what keeps the platform from starting.
+  except Exception as error:
+    platforms = jax.config.jax_platforms or 'any platform'
+    reason = ' '.join(str(error).split()) or type(error).__name__
+    raise UserError(
+      f'JAX finds no device on {platforms} ({reason}); JAX_PLATFORMS=cpu '
+      'always works'
+    ) from None
 
 
 class DataParallel:
@@ -24,7 +39,7 @@ class DataParallel:
       devices: devices to use; all local ones by default.
     """
     self._kind = kind
-    self._devices = list(devices or jax.local_devices())
+    self._devices = list(devices or _local_devices())
     self._mesh = jax.sharding.Mesh(
       np.array(self._devices), (AXIS,), axis_types=(AxisType.Auto,)
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import math
 import os
 import pathlib
@@ -12,11 +13,15 @@ from typing import Any
 
 import rich.console
 import rich.progress
+from rich.table import Column
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from mlf_jax.errors import UserError
+
+# A loss that is not finite is told by the run itself.
+logging.getLogger('tensorboardX').setLevel(logging.ERROR)
 
 
 def write_json(path: str | pathlib.Path, obj: Any) -> None:
@@ -185,7 +190,12 @@ class Progress:
     self._bar = None
     if sys.stdout.isatty() and not console.is_dumb_terminal:
       self._bar = rich.progress.Progress(
-        rich.progress.TextColumn('{task.completed}/{task.total}'),
+        rich.progress.TextColumn(
+          '{task.completed}/{task.total}',
+          table_column=Column(
+            no_wrap=True, min_width=len(f'{total_steps}') * 2 + 1
+          ),
+        ),
         rich.progress.BarColumn(bar_width=None),
         rich.progress.TextColumn('{task.fields[status]}', markup=False),
         console=console,

@@ -6,6 +6,7 @@ import functools
 import ml_collections
 
 from mlf_jax import data
+from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import optimizer as optimizer_lib
 from mlf_jax.training import state as state_lib
@@ -96,6 +97,12 @@ def load(config: ml_collections.ConfigDict) -> Run:
     )
     for split in ('train', 'test')
   )
+  side = min(train_set.images.shape[-3:-1])
+  if config.augment.crop_padding > side:
+    raise UserError(
+      f'config.augment.crop_padding must be at most {side}, the side of the '
+      f'images of {train_set.name}, got {config.augment.crop_padding}'
+    )
   schedule = Schedule(config, train_set)
   steps = make_steps(config, train_set, schedule)
   return Run(config, train_set, test_set, schedule, steps)

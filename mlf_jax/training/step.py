@@ -56,10 +56,10 @@ class Steps:
         part.
 
     Returns:
-      The state after it, and the metrics of the line so far. Where the loss or
-      a gradient is not finite, parameters, statistics and optimiser stay as
-      they were and the step counts as skipped; after `max_skipped_steps` in a
-      row nothing changes any more.
+      The state after it, and the metrics of the line so far. Where the loss, a
+      gradient or an update is not finite, parameters, statistics and optimiser
+      stay as they were and the step counts as skipped; after
+      `max_skipped_steps` in a row nothing changes any more.
     """
     config, axis = self.config, self.model.axis_name
     keys = data.sample_keys(config.seed, state.step, batch['position'])
@@ -106,7 +106,7 @@ class Steps:
       )
 
     finite = jnp.isfinite(loss)
-    for leaf in jax.tree.leaves(gradient):
+    for leaf in jax.tree.leaves((gradient, updates)):
       finite &= jnp.all(jnp.isfinite(leaf))
     accept = finite & (state.skipped_in_row < config.max_skipped_steps)
 

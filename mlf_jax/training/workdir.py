@@ -98,10 +98,15 @@ def read_json(path: pathlib.Path) -> dict:
   """
   try:
     content = json.loads(path.read_text())
-  except FileNotFoundError:
+  except (FileNotFoundError, NotADirectoryError):
     raise UserError(f'{path} does not exist; is this the workdir?') from None
-  except (OSError, ValueError) as error:
-    raise UserError(f'{path} cannot be read: {error}') from None
+  except OSError as error:
+    raise UserError(f'{path} cannot be read: {error.strerror}') from None
+  except ValueError as error:
+    raise UserError(
+      f'{path} is damaged ({error}); without it, the command that trained here '
+      'writes it again'
+    ) from None
   if not isinstance(content, dict):
     raise UserError(f'{path} holds no JSON object')
   return content
@@ -109,12 +114,12 @@ def read_json(path: pathlib.Path) -> dict:
 
 def best(workdir: pathlib.Path) -> tuple[int, float] | None:
   """Step and accuracy of the best evaluation in `metrics.jsonl` so far."""
-  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-  scores = [
-    (line['test/accuracy'], line['step'])
-    for line in map(json.loads, lines)
-    if line.get('test/accuracy') is not None
-  ]
+  scores = []
+  for text in (workdir / 'metrics.jsonl').read_bytes().splitlines():
+    with contextlib.suppress(ValueError):  # Half a line of a killed run.
+      line = json.loads(text)
+      if line.get('test/accuracy') is not None:
+        scores.append((line['test/accuracy'], line['step']))
   if not scores:
     return None
   accuracy, step = max(scores)  # Of equal ones the later.

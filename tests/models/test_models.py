@@ -332,8 +332,19 @@ def test_mistakes_of_the_input():
   with pytest.raises(UserError, match=r'\(8, 8, 3\) has rank 3; expected'):
     model.init(jax.random.key(0), images()[0])
   with pytest.raises(UserError, match='decay must lie in'):
-    TINY(decay=2.0).init(jax.random.key(0), images())
+    TINY(decay=2.0)
+  with pytest.raises(UserError, match='must be strictly increasing'):
+    models.spiking_vgg16(thresholds=(2.0, 1.0))
+  for dtype in ('foo', jnp.int32):
+    with pytest.raises(UserError, match='dtype must be a floating dtype'):
+      TINY(dtype=dtype)
   with pytest.raises(UserError, match='32 to 63 pixels a side, got 8x8'):
     models.spiking_vgg16().init(jax.random.key(0), images())
   with pytest.raises(UserError, match='depth must be 6n'):
     models.stage_sizes_for_depth(21)
+  with pytest.raises(UserError, match='depth must be positive whole'):
+    models.stage_sizes_for_depth(20.0)
+
+
+def test_sizes_may_be_numpy_integers():
+  assert TINY(num_classes=np.int64(5)) == TINY()

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -274,7 +275,7 @@ def test_run_that_is_not_finite_stops_and_names_step_and_checkpoint(tmp_path):
   with pytest.raises(UserError) as error:
     loop.train(config, tmp_path)
   message = str(error.value)
-  assert '3 steps in a row had a loss or gradient that is not' in message
+  assert '3 steps in a row had a loss, gradient or update that' in message
   lines = metrics(tmp_path)
   first_bad = next(x['step'] for x in lines if x['train/skipped_steps'])
   named = int(message.split('up to step ')[1].split(';')[0])
@@ -284,6 +285,51 @@ def test_run_that_is_not_finite_stops_and_names_step_and_checkpoint(tmp_path):
     good = store.steps()[-1] if store.steps() else None
   expected = f'checkpoint is step {good}' if good else 'is no checkpoint yet'
   assert expected in message
+
+
+def test_infinite_updates_are_skipped_and_told(tmp_path, capsys):
+  config = tiny.config(optimizer__weight_decay=1e38, num_steps=2)
+  result = loop.train(config, tmp_path)
+  assert result['skipped_steps'] == 2 and np.isfinite(result['test/loss'])
+  assert 'warning: 2 steps skipped so far' in capsys.readouterr().out
+
+
+def test_without_an_intact_checkpoint_nothing_begins_anew(tmp_path, finished):
+  directory = tmp_path / 'run'
+  shutil.copytree(finished[0], directory)
+  (directory / 'result.json').unlink()
+  for path in (directory / 'checkpoints').rglob('*'):
+    if path.is_file():
+      path.write_bytes(b'')
+  before = (directory / 'metrics.jsonl').read_bytes()
+  for _ in range(2):
+    with pytest.raises(UserError, match=r'no intact checkpoint in .*corrupt'):
+      loop.train(tiny.config(), directory)
+    assert (directory / 'metrics.jsonl').read_bytes() == before
+
+
+def test_result_survives_a_damaged_log(tmp_path, finished):
+  directory = tmp_path / 'run'
+  shutil.copytree(finished[0], directory)
+  (directory / 'result.json').unlink()
+  log = directory / 'metrics.jsonl'
+  log.write_bytes(b'\xff\n' + log.read_bytes()[:-30])
+  result = loop.train(tiny.config(), directory)
+  for name in ('best/step', 'best/test/accuracy', 'test/accuracy', 'steps'):
+    assert result[name] == finished[1][name]
+  (directory / 'result.json').write_text('{')
+  with pytest.raises(UserError, match=r'damaged .* writes it again'):
+    loop.train(tiny.config(), directory)
+
+
+def test_removed_checkpoints_are_told(tmp_path, finished, capsys):
+  directory = tmp_path / 'run'
+  shutil.copytree(finished[0], directory)
+  (directory / 'result.json').unlink()
+  shutil.rmtree(directory / 'checkpoints')
+  loop.train(tiny.config(), directory)
+  assert f'warning: no checkpoint in {directory}' in capsys.readouterr().out
+  assert_same_run(directory, finished[0], tiny.config())
 
 
 def test_keep_checkpoints_and_the_best_besides(tmp_path):
