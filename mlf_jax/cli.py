@@ -100,19 +100,22 @@ def _names_config(argument):
 
 
 def _config_first(argv):
-  """Puts `--config` first, where ml_collections needs it, as one argument."""
-  joined, rest = [], iter(argv[1:])
-  for argument in rest:
-    if argument.startswith('-') and not argument.startswith('--'):
-      argument = f'-{argument}'
-    if argument == '--config':
-      argument = f'--config={next(rest, "")}'
-    joined.append(argument)
-  given = [a.partition('=')[0] for a in joined if a.startswith('--')]
-  for name in given:
-    if given.count(name) > 1:
-      raise UserError(f'{name} is given {given.count(name)} times')
-  return [argv[0], *sorted(joined, key=lambda a: not _names_config(a))]
+  """Flags as `--name=value`, the config first, as ml_collections needs it."""
+  flags_given, others = {}, []
+  for argument in argv[1:]:
+    if re.match(r'--?[a-zA-Z]', argument):
+      name, equals, value = argument.lstrip('-').partition('=')
+      # The last one wins; of tuples absl would take all, one after another.
+      flags_given.pop(name, None)
+      flags_given[name] = equals + value
+      open_name = None if equals else name
+    elif flags_given and open_name:
+      flags_given[open_name] = f'={argument}'
+      open_name = None
+    else:
+      others.append(argument)
+  names = sorted(flags_given, key=lambda name: name != 'config')
+  return [argv[0], *(f'--{n}{flags_given[n]}' for n in names), *others]
 
 
 def _try_config_file(chosen: str, root: pathlib.Path) -> None:

@@ -65,7 +65,6 @@ def test_configuration_files(capsys, config, lines):
     (['--config=configs/digits.py:foo'], "has no variants, got 'foo'"),
     (['--config=README.md'], 'README.md: SyntaxError'),
     (['--config.seed=1', '--config=configs/cifar10.py:ds9'], '6n + 2'),
-    (['--config.seed=1', '--config.seed=2'], '--config.seed is given 2 times'),
     (['--config.augment.flip=3'], 'Non-boolean argument to boolean flag'),
     (['--config.seed=4294967296'], 'config.seed must be below 2**31'),
     (['--config.optimizer.learning_rate=inf'], 'must be finite, got inf'),
@@ -119,6 +118,30 @@ def test_mistake_in_a_configuration_file_is_one_line(
   assert code == 2
   assert err.startswith(f'error: --config: {path}' if 'c.' in line else 'error')
   assert err.count('\n') == 1 and message in err
+
+
+def test_last_of_a_flag_given_twice_wins(capsys):
+  _, out, _ = train(
+    capsys,
+    '--config.model.thresholds=(0.6,1.6)',
+    '--config.model.thresholds=(0.5,)',
+    '--help',
+  )
+  assert '--config.model.thresholds=(0.5,)' in out
+
+
+def test_values_may_follow_after_a_space(capsys, monkeypatch):
+  monkeypatch.chdir(REPOSITORY)
+  _, out, _ = train(
+    capsys,
+    *('--config.seed', '3', '--config.log_every', '3'),
+    *('--config', 'configs/cifar10.py:ds14', '--noconfig.augment.flip'),
+    '--help',
+  )
+  for line in ('seed=3', 'log_every=3', 'model.depth=14', 'augment.flip=False'):
+    assert f'--config.{line}\n' in out
+  code, _, err = train(capsys, '--config.seed', '-1')
+  assert code == 2 and 'config.seed must be at least 0, got -1' in err
 
 
 def test_help_names_the_choices(capsys):

@@ -69,15 +69,15 @@ def test_hash_depends_on_members_and_on_their_order(digits):
 
 
 def test_unknown_names_are_answered_with_close_and_known_ones():
-  with pytest.raises(UserError, match=r"'cifar-10'.*mean cifar10.*digits"):
+  with pytest.raises(UserError, match=r"'cifar-10'.*mean 'cifar10'.*digits"):
     data.load('cifar-10', 'train')
-  with pytest.raises(UserError, match=r"'tset'.*mean test\?.*train, test"):
+  with pytest.raises(UserError, match=r"'tset'.*mean 'test'\?.*train, test"):
     data.load('digits', 'tset')
 
 
 def test_every_name_is_known_to_load():
   for name in data.names():
-    with pytest.raises(UserError, match="No split ''"):
+    with pytest.raises(UserError, match="split '' is unknown"):
       data.load(name, '')
 
 

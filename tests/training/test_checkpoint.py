@@ -409,7 +409,9 @@ def test_all_corrupt_is_an_error(directory, lines):
       store.restore(make_state())
     assert '\n' not in str(caught.value)
     assert len(lines) == 2
-    assert store.restore(make_state()) is None
+    # Nor is the store an empty one from now on.
+    with pytest.raises(UserError, match='the corrupt ones are in'):
+      store.restore(make_state())
 
 
 def test_corrupt_step_by_number_is_not_replaced(directory, lines):

@@ -162,7 +162,8 @@ def test_field_changes_what_a_run_does(field):
     ({'optimizer__learning_rate': 0.0}, 'must be positive, got 0.0'),
     ({'schedule__step_factor': 1.5}, r'in \(0, 1\], got 1.5'),
     ({'ema_decay': 1.0}, r'config.ema_decay must be in \[0, 1\)'),
-    ({'label_smoothing': float('nan')}, 'config.label_smoothing must be in'),
+    ({'label_smoothing': float('nan')}, 'label_smoothing must be finite'),
+    ({'label_smoothing': 1.0}, 'config.label_smoothing must be in'),
     ({'max_skipped_steps': 0}, 'config.max_skipped_steps must be at least 1'),
   ],
 )

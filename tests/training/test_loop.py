@@ -288,7 +288,9 @@ def test_run_that_is_not_finite_stops_and_names_step_and_checkpoint(tmp_path):
 
 
 def test_infinite_updates_are_skipped_and_told(tmp_path, capsys):
-  config = tiny.config(optimizer__weight_decay=1e38, num_steps=2)
+  config = tiny.config(
+    optimizer__weight_decay=1e38, optimizer__learning_rate=1e6, num_steps=2
+  )
   result = loop.train(config, tmp_path)
   assert result['skipped_steps'] == 2 and np.isfinite(result['test/loss'])
   assert 'warning: 2 steps skipped so far' in capsys.readouterr().out
