@@ -119,7 +119,8 @@ def _check_thresholds(thresholds, width, surrogate):
       f'thresholds must be strictly increasing, got {thresholds.tolist()}'
     )
   if surrogate == 'rectangular' and not np.allclose(gaps, width, rtol=1e-5):
-    fault = 'overlap' if np.any(gaps < width) else 'leave gaps'
+    overlap = np.any(gaps < width * (1 - 1e-5))
+    fault = 'overlap' if overlap else 'leave gaps'
     warnings.warn(
       f'the surrogate windows of thresholds {thresholds.tolist()} with width '
       f'{width} {fault}; they tile when the thresholds are one width apart',
@@ -179,7 +180,7 @@ def step(
   """One timestep of MLF units; the specification, differentiable.
 
   The reset is differentiated too: the spike inside it carries its surrogate
-  gradient.
+  gradient. For finite currents; an infinite one leaves NaN behind.
 
   Args:
     params: parameters of the units.

@@ -35,4 +35,6 @@ def is_correct(
 ) -> Bool[Array, 'batch']:
   """Whether the largest logit of each sample is that of its class."""
   chex.assert_rank([logits, labels], [2, 1])
+  chex.assert_equal_shape_prefix([logits, labels], 1)
+  chex.assert_type([logits, labels], [float, int])
   return jnp.argmax(logits, -1) == labels

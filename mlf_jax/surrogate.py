@@ -125,6 +125,8 @@ def spike(
   check(width, surrogate)
   u = jnp.asarray(u)
   chex.assert_type(u, float)
+  threshold = jnp.asarray(threshold, u.dtype)
+  chex.assert_rank(threshold, {0, u.ndim})
   # u > V and u - V > 0 are the same in IEEE arithmetic, and the window is
   # specified on the difference.
-  return _step_function(u - jnp.asarray(threshold, u.dtype), width, surrogate)
+  return _step_function(u - threshold, width, surrogate)

@@ -264,7 +264,8 @@ def test_mistakes(arguments, message):
 
 
 @pytest.mark.parametrize(
-  ('thresholds', 'fault'), [((0.6, 1.2), 'overlap'), ((0.6, 2.6), 'gaps')]
+  ('thresholds', 'fault'),
+  [((0.6, 1.2), 'overlap'), ((0.4, 1.4, 2.4, 3.9), 'gaps')],
 )
 def test_windows_that_do_not_tile_are_warned_of(thresholds, fault):
   with pytest.warns(UserWarning, match=fault):

@@ -34,4 +34,6 @@ def test_mistakes():
   with pytest.raises(AssertionError):
     objectives.cross_entropy(jnp.zeros((2, 3)), jnp.zeros((2, 1), jnp.int32))
   with pytest.raises(AssertionError):
+    objectives.is_correct(jnp.zeros((4, 3)), jnp.zeros((1,), jnp.int32))
+  with pytest.raises(AssertionError):
     objectives.is_correct(jnp.zeros((3,)), jnp.zeros((3,), jnp.int32))

@@ -1,5 +1,6 @@
 """Pictures; needs matplotlib, `pip install "mlf_jax[plot]"`."""
 
+import chex
 import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
@@ -21,6 +22,8 @@ def mlf_unit(
     window in which gradient flows. Right, over time: each level's membrane
     potential with its threshold, and below the unit's output.
   """
+  x = np.asarray(x, np.float32)
+  chex.assert_rank(x, 1)
   params = params or neuron.MLFParams()
   potentials, spikes = _simulate(params, x)
   thresholds = np.asarray(params.thresholds)

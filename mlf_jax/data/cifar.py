@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100, prepared once and then read from disk."""
 
+import contextlib
 import pathlib
 import tempfile
 import warnings
@@ -45,9 +46,20 @@ def load(name: str, split: str, data_dir: str, manual_dir: str) -> Dataset:
     root = tfds_store.default_data_dir()
   directory = tfds_store.find_prepared(name, root)
   if directory is None:
-    _require_writable(root / name)
-    path = _locate(archive, root, manual_dir)
-    splits, class_names = cifar_archive.read(archive, path)
+    fresh = [
+      folder
+      for folder in (root / name, root / 'downloads', root)
+      if not folder.exists()
+    ]
+    try:
+      _require_writable(root / name)
+      path = _locate(archive, root, manual_dir)
+      splits, class_names = cifar_archive.read(archive, path)
+    except UserError:
+      for folder in fresh:
+        with contextlib.suppress(OSError):
+          folder.rmdir()  # Only what this call made and left empty.
+      raise
     directory = tfds_store.prepare(archive, splits, class_names, root)
   images, labels = tfds_store.read_split(directory, split)
   mean, std = _STATISTICS[name]

@@ -35,6 +35,11 @@ _TO_REFERENCE = (
   (r'shortcut_bn$', 'shortcut.1.bn'),
   (r'(bn\d)$', r'\1.bn'),
 )
+# The modules of the networks, under our names.
+_MODULES = (
+  r'(layer\d+_\d+/)?(conv[12]|bn[012]|shortcut_(conv|bn))'
+  r'|voting|classifier\d+|feature\d+_(conv|bn)'
+)
 _COUNTER = 'num_batches_tracked'
 
 
@@ -85,6 +90,11 @@ def from_reference(state_dict: Mapping[str, np.ndarray]) -> dict:
         'ResNet or VGG of the published implementation'
       )
     path = _rename(module, _TO_FLAX).split('/')
+    if not re.fullmatch(_MODULES, '/'.join(path)):
+      raise UserError(
+        f'{name!r} is no parameter of a spiking ResNet or VGG of the published '
+        'implementation'
+      )
     flat[(collection, *path, key)] = value
   if not flat:
     raise UserError('the state dict holds no parameters')

@@ -8,6 +8,7 @@ import functools
 import numbers
 from collections.abc import Callable
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -79,6 +80,8 @@ def fire(
   The current keeps its precision; the spikes, small integers, come out in the
   dtype the next layer computes in.
   """
+  chex.assert_type(x, float)
+  chex.assert_is_divisible(x.shape[0], time_steps)
   folded = x.shape
   x = x.reshape((time_steps, -1, *x.shape[1:]))
   return neuron.run(params, x)[1].reshape(folded).astype(dtype)
@@ -97,6 +100,7 @@ def mean_over_time(
   x: Float[Array, 'folded *shape'], time_steps: int
 ) -> Float[Array, 'batch *shape']:
   """Mean over the timesteps of a tensor whose time is folded into batch."""
+  chex.assert_is_divisible(x.shape[0], time_steps)
   return x.reshape((time_steps, -1, *x.shape[1:])).mean(0)
 
 

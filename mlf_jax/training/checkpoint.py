@@ -56,6 +56,7 @@ class CheckpointStore:
     directory: str | pathlib.Path,
     keep: int = 3,
     warn: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    move_corrupt: bool = True,
   ):
     """Opens the store; the first save creates the directory.
 
@@ -63,12 +64,15 @@ class CheckpointStore:
       directory: where the checkpoints are, one subdirectory a step.
       keep: how many of the last checkpoints are preserved, besides the best.
       warn: gets one line for each corrupt checkpoint that is found.
+      move_corrupt: whether these are moved aside; a reader, beside which
+        another process may write, leaves them where they are.
     """
     if keep < 1:
       raise UserError(f'keep must be at least 1 checkpoint, got {keep}')
     self.directory = pathlib.Path(directory).absolute()
     self._keep = keep
     self._warn = warn
+    self._move_corrupt = move_corrupt
     self._prepared = False
     self._manager = ocp.CheckpointManager(
       self.directory,
@@ -188,7 +192,10 @@ class CheckpointStore:
       try:
         content, layout, metrics = self._read(step)
       except _CorruptError as error:
-        self._move_aside(step, str(error))
+        if not (self.directory / str(step)).exists():
+          # The process that writes has just replaced it by a later one.
+          return self.restore(template, which)
+        self._report_corrupt(step, str(error))
       else:
         self._check_layout(template, layout, step)
         return step, _unpack(template, layout, content), metrics
@@ -295,6 +302,11 @@ class CheckpointStore:
       content, record = restored['state'], restored['record']
       layout, metrics = record['layout'], record['metrics']
       intact = record['digest'] == _digest(content, layout, metrics)
+    except (PermissionError, MemoryError) as error:
+      reason = getattr(error, 'strerror', None) or 'not enough memory'
+      raise UserError(
+        f'cannot read the checkpoint {self.directory / str(step)}: {reason}'
+      ) from error
     # Damage shows as any error, depending on what was hit.
     except Exception as error:
       raise _CorruptError('cannot be read') from error
@@ -302,7 +314,11 @@ class CheckpointStore:
       raise _CorruptError('does not match its digest')
     return content, layout, metrics
 
-  def _move_aside(self, step: int, reason: str) -> None:
+  def _report_corrupt(self, step: int, reason: str) -> None:
+    if not self._move_corrupt:
+      path = self.directory / str(step)
+      self._warn(f'the checkpoint of step {step} is corrupt: {path} {reason}')
+      return
     multihost_utils.sync_global_devices(f'checkpoint {step} was read')
     if jax.process_index() == 0:
       source = self.directory / str(step)

@@ -47,7 +47,8 @@ def default(model: str = 'spiking_resnet') -> ml_collections.ConfigDict:
   # Above 0, the number of training steps in place of num_epochs.
   c.num_steps = 0
   c.label_smoothing = 0.0
-  # Above 0, an exponential moving average of the weights is evaluated.
+  # Above 0, an exponential moving average of the weights, over the training
+  # steps, is evaluated.
   c.ema_decay = 0.0
 
   c.data = ml_collections.ConfigDict()

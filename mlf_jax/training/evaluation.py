@@ -65,7 +65,7 @@ def evaluate(
   Raises:
     UserError: no such run or checkpoint, or more timesteps than frames.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = pathlib.Path(workdir).expanduser()
   stored = workdir_lib.read_json(workdir / 'config.json')
   config = config_lib.from_json(stored)
   with jax.enable_x64(config.model.dtype == 'float64'):
@@ -98,7 +98,8 @@ def _evaluate(workdir, config, which, time_steps):
     ),
     template,
   )
-  with CheckpointStore(workdir / 'checkpoints') as store:
+  # A training process may be writing there: nothing is moved.
+  with CheckpointStore(workdir / 'checkpoints', move_corrupt=False) as store:
     restored = store.restore(template, which)
   if restored is None:
     raise UserError(f'{workdir} has no checkpoint yet')

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import functools
 import importlib.metadata
+import math
 import os
 import pathlib
 import platform
@@ -67,7 +68,7 @@ def train(
 def _train(config, workdir):
   parallel = DataParallel(config.get('parallel', ''))
   config_lib.validate(config, parallel.num_devices)
-  workdir = pathlib.Path(workdir or workdir_lib.default(config))
+  workdir = pathlib.Path(workdir or workdir_lib.default(config)).expanduser()
   result = workdir_lib.check(workdir, config)
   if result is not None:
     print(
@@ -80,7 +81,9 @@ def _train(config, workdir):
   run = run_lib.load(config)
   state = jax.device_put(run_lib.init_state(run), parallel.replicated)
   with contextlib.ExitStack() as stack:
-    stack.enter_context(workdir_lib.claim(workdir, config))
+    result = stack.enter_context(workdir_lib.claim(workdir, config))
+    if result is not None:  # Another process has just finished it.
+      return result
     return _run(stack, run, workdir, parallel, state)
 
 
@@ -147,13 +150,21 @@ def _run(stack, run, workdir, parallel, state):
 
     if schedule.is_eval(step):
       jax.block_until_ready(metrics)
+      meter.drain()
       trained_at = time.monotonic()
       test_metrics = evaluate(state.eval_variables)
       meter.add(step, metrics, test_metrics, trained_at)
       # On disk before the checkpoint that makes a resumed run skip them.
       meter.drain()
       log.flush()
-      store.save(step, state, {**test_metrics, 'wall_seconds': wall_seconds()})
+      # Never in the place of a good one: where it came from cannot be trained.
+      if step == schedule.num_steps or (
+        math.isfinite(test_metrics['test/loss'])
+        and not metrics['skipped_in_row']
+      ):
+        store.save(
+          step, state, {**test_metrics, 'wall_seconds': wall_seconds()}
+        )
       meter.restart_clock()
     elif schedule.is_line(step):
       meter.add(step, metrics)
@@ -162,10 +173,13 @@ def _run(stack, run, workdir, parallel, state):
     if stop and step < schedule.num_steps:
       meter.drain()
       log.flush()
-      store.save(step, state, {'wall_seconds': wall_seconds()})
+      if not metrics['skipped_in_row']:
+        store.save(step, state, {'wall_seconds': wall_seconds()})
       store.wait()
+      saved = [s for s in store.steps() if s <= step][-1:] or [0]
       raise Interrupted(
-        f'interrupted and saved at step {step}; the same command continues',
+        f'interrupted at step {step} and saved at step {saved[0]}; the same '
+        'command continues',
         stop[0],
       )
   store.wait()

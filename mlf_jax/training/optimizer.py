@@ -18,7 +18,8 @@ def make_schedule(
     A function from the number of updates done (steps divided by
     `optimizer.accumulate_steps`) to the learning rate. 'step' multiplies by
     `step_factor` every `step_epochs`; 'cosine' falls to 0 at the end; a
-    warm-up rises linearly from 0.
+    warm-up rises linearly from 0. A skipped step is no update: what follows
+    comes as many steps later.
   """
   peak = config.optimizer.learning_rate
   every = config.optimizer.accumulate_steps

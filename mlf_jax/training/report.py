@@ -1,6 +1,7 @@
 """What a run says on the terminal and writes into its directory."""
 
 import contextlib
+import errno
 import json
 import logging
 import math
@@ -83,7 +84,9 @@ class MetricsLog:
     with _write_errors(self._path):
       # In a single write: a killed run leaves whole lines, bar a crash of the
       # machine.
-      self._file.write(line.encode() + b'\n')
+      content = line.encode() + b'\n'
+      if self._file.write(content) < len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
       if self._events is None:
         self._events = self._open_events()
       for name, value in scalars.items():

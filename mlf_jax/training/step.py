@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -61,13 +62,15 @@ class Steps:
       stay as they were and the step counts as skipped; after
       `max_skipped_steps` in a row nothing changes any more.
     """
+    chex.assert_equal_shape_prefix(list(batch.values()), 1)
+    chex.assert_rank([batch['label'], batch['position']], 1)
     config, axis = self.config, self.model.axis_name
     keys = data.sample_keys(config.seed, state.step, batch['position'])
     images = batch['image']
-    if config.augment.crop_padding:
-      images = data.random_crop(keys, images, config.augment.crop_padding)
     if config.augment.flip:
       images = data.random_flip(keys, images)
+    if config.augment.crop_padding:
+      images = data.random_crop(keys, images, config.augment.crop_padding)
     images = self.normalize(images)
     (dropout_key,) = data.sample_keys(
       config.seed, state.step, jnp.array([_DROPOUT_POSITION])
@@ -157,12 +160,14 @@ class Steps:
       Sums of `loss`, `correct` and `count` over the samples whose mask is 1,
       of all devices.
     """
+    chex.assert_equal_shape_prefix(list(batch.values()), 1)
+    chex.assert_rank([batch['label'], batch['mask']], 1)
     logits = self.model.apply(variables, self.normalize(batch['image']))
     mask = batch['mask']
     losses = objectives.cross_entropy(logits, batch['label'])
     correct = objectives.is_correct(logits, batch['label'])
     sums = {
-      'loss': jnp.sum(losses.astype(jnp.float32) * mask),
+      'loss': jnp.sum(losses * mask.astype(losses.dtype)),
       'correct': jnp.sum(correct.astype(jnp.float32) * mask),
       'count': jnp.sum(mask),
     }

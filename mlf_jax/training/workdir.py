@@ -40,6 +40,12 @@ def check(
     raise UserError(f'--workdir {workdir} is a file; name a directory')
   path = workdir / 'config.json'
   if not path.exists():
+    for name in ('metrics.jsonl', 'checkpoints'):
+      if (workdir / name).exists():
+        raise UserError(
+          f'{workdir} holds {name} but no config.json, so it is not known '
+          'whose run it is; choose another --workdir'
+        )
     return None
   differences = config_lib.differing_fields(
     config_lib.as_json(config), read_json(path)
@@ -56,10 +62,13 @@ def check(
 @contextlib.contextmanager
 def claim(
   workdir: pathlib.Path, config: ml_collections.ConfigDict
-) -> Iterator[None]:
+) -> Iterator[dict | None]:
   """Makes the directory this process's own until the end.
 
   The operating system gives it back even if the process is killed.
+
+  Yields:
+    The result, if another process finished the run in the meantime.
 
   Raises:
     UserError: it cannot be written, or another process trains in it.
@@ -74,18 +83,23 @@ def claim(
     ) from None
   try:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except OSError:
+  except OSError as error:
     os.close(lock)
+    if not isinstance(error, BlockingIOError):
+      raise UserError(
+        f'cannot lock the workdir {workdir}: {error.strerror}; choose one on '
+        'another file system with --workdir=DIR'
+      ) from None
     raise UserError(
       f'another process is training in {workdir}; wait for it or choose '
       'another --workdir'
     ) from None
   try:
     # Again, now that nobody else can write it.
-    check(workdir, config)
+    result = check(workdir, config)
     if not (workdir / 'config.json').exists():
       report.write_json(workdir / 'config.json', config_lib.as_json(config))
-    yield
+    yield result
   finally:
     os.close(lock)
 

@@ -93,6 +93,11 @@ def test_data_parallel_prefix_is_dropped():
 def test_mistakes():
   with pytest.raises(UserError, match=r"'fc\.scale' with shape"):
     interop.from_reference({'fc.scale': np.zeros(3)})
+  for name in ('fc.bias', 'layer1.0.conv1.weight', 'conv7.weight'):
+    with pytest.raises(UserError, match='is no parameter of a spiking'):
+      interop.from_reference(
+        {name: np.zeros((3,) if 'bias' in name else (1, 1, 3, 3))}
+      )
   with pytest.raises(UserError, match='no parameters'):
     interop.from_reference({})
 

@@ -4,6 +4,7 @@ import functools
 import itertools
 
 import chex
+import flax.linen as nn
 import jax
 import jax.export
 import jax.numpy as jnp
@@ -250,6 +251,8 @@ def test_initialisation():
   np.testing.assert_allclose(kernel.std(), std, rtol=0.01)
   # Flax's he_normal cuts at two standard deviations of the wider normal.
   assert np.abs(kernel).max() > 3.5 * std
+  voting = params['voting']['kernel']
+  np.testing.assert_allclose(voting.std(), np.sqrt(2 / 256), rtol=0.01)
   bound = 256**-0.5
   bias = params['voting']['bias']
   assert np.abs(bias).max() <= bound
@@ -273,6 +276,88 @@ def test_vgg_is_uniform_with_bias_and_drops_out(flax_pools):
     )[0]
 
   assert np.any(train(jax.random.key(0)) != train(jax.random.key(1)))
+
+
+def test_vgg_static_image_equals_its_copies(x64, flax_pools):
+  model = SpikingVGG(10, 2, dropout_rate=0.0, dtype='float64')
+  x = jax.random.normal(jax.random.key(1), (2, 32, 32, 3), jnp.float64)
+  variables = init(model, x)
+  chex.assert_trees_all_close(
+    trained_step(model, variables, x)[:2],
+    trained_step(model, variables, jnp.repeat(x[:, None], 2, axis=1))[:2],
+    rtol=1e-10,
+    atol=1e-10,
+  )
+
+
+def test_vgg_averages_spikes_and_fires_between_dense_layers(flax_pools):
+  model = SpikingVGG(10, time_steps=1, thresholds=(0.05, 1.05, 2.05))
+  assert model.dropout_rate == 0.25
+  x = jax.random.normal(jax.random.key(1), IMAGE)
+  variables = init(model, x)
+  seen = {}
+
+  def record(call, args, kwargs, context):
+    seen[context.module.name] = np.asarray(args[0]) if args else None
+    return call(*args, **kwargs)
+
+  with nn.intercept_methods(record):
+    model.apply(variables, x)
+  for pooled in ('feature3_conv', 'classifier0'):
+    quarters = 4 * seen[pooled]
+    np.testing.assert_array_equal(quarters, np.round(quarters))
+    assert np.any(quarters % 4 != 0)
+  for fired in ('feature1_conv', 'classifier3', 'classifier6'):
+    spikes = seen[fired]
+    np.testing.assert_array_equal(spikes, np.round(spikes))
+    assert 0 < spikes.max() <= 3
+
+
+@pytest.mark.parametrize(
+  ('model', 'shape', 'norm'),
+  [
+    (TINY(thresholds=(0.3, 1.3)), (4, 8, 8, 3), 'bn1'),
+    (SpikingVGG(10, 1, (0.3, 1.3)), (2, 32, 32, 3), 'feature0_bn'),
+  ],
+)
+def test_first_threshold_scales_the_norm(flax_pools, model, shape, norm):
+  x = jax.random.normal(jax.random.key(1), shape)
+  variables = init(model, x)
+  _, captured = model.apply(
+    variables,
+    x,
+    train=True,
+    capture_intermediates=lambda module, _: module.name == norm,
+    mutable=['batch_stats', 'intermediates'],
+    rngs={'dropout': jax.random.key(0)},
+  )
+  (y,) = captured['intermediates'][norm]['__call__']
+  np.testing.assert_allclose(y.std((0, 1, 2)), 0.3, rtol=1e-3)
+
+
+def test_axis_name_reaches_every_norm():
+  for model, shape in (
+    (TINY(normalize_input=True, axis_name='data'), (8, 8, 8, 3)),
+    (SpikingVGG(10, 1, axis_name='data'), (8, 32, 32, 3)),
+  ):
+    with jax.numpy_dtype_promotion('standard'):
+      plain = model.clone(axis_name=None)
+      variables = jax.eval_shape(
+        plain.init, jax.random.key(0), jnp.zeros(shape)
+      )
+      traced = jax.make_jaxpr(
+        lambda v, x, model=model: model.apply(
+          v,
+          x,
+          train=True,
+          mutable=['batch_stats'],
+          rngs={'dropout': jax.random.key(0)},
+        )[1],
+        axis_env=[('data', 8)],
+      )(variables, jnp.zeros(shape))
+    norms = len(jax.tree.leaves(variables['batch_stats'])) // 2
+    # Each averages its mean and its variance over the devices.
+    assert str(traced).count('psum') >= 2 * norms
 
 
 def test_dropout_differs_between_timesteps_and_keeps_the_mean():

@@ -186,11 +186,29 @@ def test_stored_configuration_reads_back():
     config_lib.from_json({**stored, 'sead': 1})
 
 
+def test_epochs_change_after_their_last_step():
+  config = tiny.config(batch_size=16)
+  schedule = run_lib.Schedule(config, tiny.dataset((8, 8, 1), n=70))
+  assert schedule.steps_per_epoch == 4
+  assert [schedule.epoch(step) for step in (1, 4, 5, 8, 9)] == [1, 1, 2, 2, 3]
+
+
 def test_paper_recipe_is_the_default():
   config = config_lib.default()
   model = config_lib.make_model(config, 10, None)
   assert (model.stage_sizes, model.widths) == ((3, 3, 3), (64, 128, 256))
   assert (config.batch_size, config.num_epochs) == (64, 110)
+  assert config.optimizer.to_dict() == {
+    'name': 'sgd',
+    'learning_rate': 0.1,
+    'momentum': 0.9,
+    'nesterov': False,
+    'weight_decay': 1e-4,
+    'clip_norm': 0.0,
+    'accumulate_steps': 1,
+  }
+  assert config.augment.to_dict() == {'flip': True, 'crop_padding': 4}
+  assert config.label_smoothing == config.ema_decay == 0
   schedule = optimizer_lib.make_schedule(config, 781, 110 * 781)
   rates = [float(schedule(jnp.int32(e * 781))) for e in (0, 39, 40, 80, 109)]
   np.testing.assert_allclose(rates, [0.1, 0.1, 0.01, 0.001, 0.001], rtol=1e-5)

@@ -78,6 +78,8 @@ def test_outputs(finished):
     assert line['train/loss'] > 0 and 0 <= line['train/accuracy'] <= 1
     assert line['train/learning_rate'] == pytest.approx(0.1)
     assert line['train/skipped_steps'] == 0
+  for line in (directory / 'metrics.jsonl').read_text().splitlines():
+    assert 1 < json.loads(line)['train/samples_per_second'] < 1e6
   assert any((directory / 'tensorboard').iterdir())
   assert result == json.loads((directory / 'result.json').read_text())
   assert result['test/accuracy'] == lines[-1]['test/accuracy']
@@ -188,8 +190,9 @@ def uninterrupted(tmp_path_factory):
   return directory
 
 
-def test_terminated_run_continues_bit_for_bit(tmp_path, uninterrupted):
-  """SIGTERM between two checkpoints, in the middle of a line."""
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_interrupted_run_continues_bit_for_bit(tmp_path, uninterrupted, number):
+  """Asked to stop between two checkpoints, in the middle of a line."""
   process = launch(tmp_path, *LONG)
   wait_for(
     lambda: (
@@ -198,10 +201,10 @@ def test_terminated_run_continues_bit_for_bit(tmp_path, uninterrupted):
     ),
     process,
   )
-  process.send_signal(signal.SIGTERM)
+  process.send_signal(number)
   output = process.communicate(timeout=100)[0]
-  assert process.returncode == 128 + signal.SIGTERM, output
-  assert 'interrupted and saved at step' in output
+  assert process.returncode == 128 + number, output
+  assert 'interrupted at step' in output and 'saved at step' in output
   assert not (tmp_path / 'result.json').exists()
   output = launch(tmp_path, *LONG).communicate(timeout=200)[0]
   assert 'continuing from step' in output and 'finished in' in output
@@ -285,6 +288,65 @@ def test_run_that_is_not_finite_stops_and_names_step_and_checkpoint(tmp_path):
     good = store.steps()[-1] if store.steps() else None
   expected = f'checkpoint is step {good}' if good else 'is no checkpoint yet'
   assert expected in message
+
+
+def test_checkpoints_of_a_run_that_diverges_are_good(tmp_path):
+  """No checkpoint from a streak of skipped steps takes a good one's place."""
+  config = tiny.config(
+    num_steps=40,
+    eval_every_epochs=0.04,
+    optimizer__learning_rate=1e30,
+    schedule__name='cosine',
+    schedule__warmup_epochs=22.0,
+    max_skipped_steps=6,
+  )
+  with pytest.raises(UserError) as error:
+    loop.train(config, tmp_path)
+  run = run_lib.load(config)
+  with CheckpointStore(tmp_path / 'checkpoints') as store:
+    for step in store.steps():
+      _, state, saved = store.restore(run_lib.init_state(run), step)
+      assert state.skipped_in_row == 0 and np.isfinite(saved['test/loss'])
+    last = store.steps()[-1:]
+  named = f'checkpoint is step {last[0]} ' if last else 'no checkpoint yet'
+  assert named in str(error.value)
+
+
+def test_directory_of_unknown_origin_is_refused(tmp_path, finished):
+  directory = tmp_path / 'run'
+  shutil.copytree(finished[0], directory)
+  (directory / 'config.json').unlink()
+  with pytest.raises(UserError, match='but no config.json'):
+    loop.train(tiny.config(), directory)
+
+
+def test_run_finished_by_another_process_is_not_trained_again(
+  tmp_path, finished, monkeypatch
+):
+  """It ends between the first look and the lock."""
+  directory = tmp_path / 'run'
+  load = run_lib.load
+
+  def load_and_lose_the_race(config):
+    shutil.copytree(finished[0], directory)
+    return load(config)
+
+  monkeypatch.setattr(run_lib, 'load', load_and_lose_the_race)
+  before = (finished[0] / 'result.json').read_bytes()
+  assert loop.train(tiny.config(), directory) == finished[1]
+  assert (directory / 'result.json').read_bytes() == before
+
+
+def test_evaluate_moves_nothing_of_a_run(tmp_path, finished, capsys):
+  directory = tmp_path / 'run'
+  shutil.copytree(finished[0], directory)
+  last = directory / 'checkpoints' / '6'
+  for path in last.rglob('*'):
+    if path.is_file():
+      path.write_bytes(b'')
+  assert evaluation.evaluate(str(directory), 'last')['step'] == 3
+  assert 'checkpoint of step 6 is corrupt' in capsys.readouterr().err
+  assert last.is_dir() and not (directory / 'checkpoints_corrupt').exists()
 
 
 def test_infinite_updates_are_skipped_and_told(tmp_path, capsys):
@@ -371,6 +433,10 @@ def test_evaluate_equals_the_model_applied_by_hand(finished):
   images = (pixels - np.array(test_set.mean)) / np.array(test_set.std)
   logits = jax.jit(model.apply)(state.eval_variables, images.astype(np.float32))
   correct = np.asarray(logits).argmax(-1) == test_set.labels
+  losses = -np.asarray(jax.nn.log_softmax(logits))[
+    np.arange(len(test_set)), test_set.labels
+  ]
+  assert result['test/loss'] == pytest.approx(losses.mean(), rel=1e-5)
   assert result['test/accuracy'] == pytest.approx(correct.mean(), abs=1e-6)
 
 
@@ -396,6 +462,15 @@ def test_frames_train_and_are_evaluated_on_their_first_timesteps(
   full = evaluation.evaluate(str(tmp_path), 'last')
   assert full['test/accuracy'] == result['test/accuracy']
   first = evaluation.evaluate(str(tmp_path), 'last', time_steps=2)
+  run = run_lib.load(config)
+  with CheckpointStore(tmp_path / 'checkpoints') as store:
+    _, state, _ = store.restore(run_lib.init_state(run))
+  model = run.steps.model.clone(time_steps=2, axis_name=None)
+  logits = jax.jit(model.apply)(
+    state.eval_variables, run.steps.normalize(run.test_set.images[:, :2])
+  )
+  correct = np.asarray(logits).argmax(-1) == run.test_set.labels
+  assert first['test/accuracy'] == pytest.approx(correct.mean())
   assert first['test/loss'] != full['test/loss']
   with pytest.raises(UserError, match='--time_steps 5: simulated has 4 frames'):
     evaluation.evaluate(str(tmp_path), 'last', time_steps=5)

@@ -81,11 +81,49 @@ def test_devices_and_pmap_give_the_numbers_of_one(x64, shape):
     chex.assert_trees_all_close(got, expected, rtol=1e-10, atol=1e-10)
     placed = across.put(next(data.eval_batches(dataset, 16)))
     sums = across.map(steps.evaluate)(got[0].eval_variables, placed)
-    chex.assert_trees_all_close(sums, evaluated, rtol=1e-6)
+    chex.assert_trees_all_close(sums, evaluated, rtol=1e-10)
   moved = jax.tree.map(
     lambda a, b: np.abs(a - b).max(), expected[0].params, state.params
   )
   assert min(jax.tree.leaves(moved)) > 0
+
+
+def test_augmentation_is_of_the_raw_image_and_new_in_each_step():
+  config = gradient_config(augment__flip=True, augment__crop_padding=2)
+  dataset, steps, state = build(config)
+  seen = []
+
+  def record(images):
+    jax.debug.callback(lambda x: seen.append(np.asarray(x)), images)
+    return images.astype(jnp.float32) / 255
+
+  train = jax.jit(dataclasses.replace(steps, normalize=record).train)
+  batch = data.train_batch(dataset, 16, 0, 0)
+  for step in (0, 1):
+    state, _ = train(state, batch)
+    jax.effects_barrier()
+    keys = data.sample_keys(config.seed, step, batch['position'])
+    flipped = data.random_flip(keys, batch['image'])
+    expected = data.random_crop(keys, flipped, 2)
+    np.testing.assert_array_equal(seen[step], expected)
+  assert np.any(seen[0] != seen[1])
+  # Black borders, as of padding before the normalisation.
+  assert np.any(seen[0] == 0)
+
+
+def test_weight_decay_is_on_every_parameter():
+  states = []
+  for weight_decay in (0.0, 0.1):
+    config = gradient_config()
+    config.optimizer.weight_decay = weight_decay
+    states.append(run(config, 1)[0])
+  (start, plain), (_, decayed) = states
+  start = start.replace(params=jax.tree.map(lambda p: 0.1 * p, start.params))
+  chex.assert_trees_all_close(
+    jax.tree.map(jnp.subtract, plain.params, decayed.params),
+    start.params,
+    atol=1e-5,
+  )
 
 
 def test_a_whole_step_on_all_zero_frames_stays_finite():
