@@ -117,6 +117,9 @@ def test_prepared_data_needs_no_archive(places):
   archive_path(places).unlink()
   again = data.load('cifar10', 'train', data_dir=places['data_dir'])
   assert again.split_hash == first.split_hash
+  # What the method's paper normalises with.
+  assert again.mean == (0.4914, 0.4822, 0.4465)
+  assert again.std == (0.2023, 0.1994, 0.2010)
 
 
 @other_checksum

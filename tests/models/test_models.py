@@ -291,8 +291,8 @@ def test_vgg_static_image_equals_its_copies(x64, flax_pools):
 
 
 def test_vgg_averages_spikes_and_fires_between_dense_layers(flax_pools):
-  model = SpikingVGG(10, time_steps=1, thresholds=(0.05, 1.05, 2.05))
-  assert model.dropout_rate == 0.25
+  assert models.spiking_vgg16().dropout_rate == 0.25
+  model = SpikingVGG(10, 1, thresholds=(0.05, 1.05, 2.05), dropout_rate=0.0)
   x = jax.random.normal(jax.random.key(1), IMAGE)
   variables = init(model, x)
   seen = {}
@@ -302,7 +302,8 @@ def test_vgg_averages_spikes_and_fires_between_dense_layers(flax_pools):
     return call(*args, **kwargs)
 
   with nn.intercept_methods(record):
-    model.apply(variables, x)
+    # The statistics of the batch keep all layers firing.
+    model.apply(variables, x, train=True, mutable=['batch_stats'])
   for pooled in ('feature3_conv', 'classifier0'):
     quarters = 4 * seen[pooled]
     np.testing.assert_array_equal(quarters, np.round(quarters))

@@ -316,7 +316,7 @@ def test_directory_of_unknown_origin_is_refused(tmp_path, finished):
   directory = tmp_path / 'run'
   shutil.copytree(finished[0], directory)
   (directory / 'config.json').unlink()
-  with pytest.raises(UserError, match='but no config.json'):
+  with pytest.raises(UserError, match='but no config'):
     loop.train(tiny.config(), directory)
 
 
