@@ -117,10 +117,12 @@ def read_json(path: pathlib.Path) -> dict:
   except OSError as error:
     raise UserError(f'{path} cannot be read: {error.strerror}') from None
   except ValueError as error:
-    raise UserError(
-      f'{path} is damaged ({error}); without it, the command that trained here '
-      'writes it again'
-    ) from None
+    hint = (
+      '; remove it, and the command that trained here writes it again'
+      if path.name == 'result.json'
+      else ''
+    )
+    raise UserError(f'{path} is damaged ({error}){hint}') from None
   if not isinstance(content, dict):
     raise UserError(f'{path} holds no JSON object')
   return content

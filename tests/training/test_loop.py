@@ -384,6 +384,10 @@ def test_result_survives_a_damaged_log(tmp_path, finished):
   (directory / 'result.json').write_text('{')
   with pytest.raises(UserError, match=r'damaged .* writes it again'):
     loop.train(tiny.config(), directory)
+  # Without its configuration a run would be refused: no such advice there.
+  (directory / 'config.json').write_text('{')
+  with pytest.raises(UserError, match=r'config\.json is damaged \(.*\)$'):
+    loop.train(tiny.config(), directory)
 
 
 def test_removed_checkpoints_are_told(tmp_path, finished, capsys):
