@@ -178,8 +178,8 @@ def _run(stack, run, workdir, parallel, state):
       store.wait()
       saved = [s for s in store.steps() if s <= step][-1:] or [0]
       raise Interrupted(
-        f'interrupted at step {step} and saved at step {saved[0]}; the same '
-        'command continues',
+        f'interrupted at step {step}; the same command continues from step '
+        f'{saved[0]}',
         stop[0],
       )
   store.wait()
