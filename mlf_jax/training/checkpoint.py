@@ -150,8 +150,8 @@ class CheckpointStore:
     """Reads a checkpoint back, bit for bit.
 
     A corrupt checkpoint is moved to a directory beside the store (`checkpoints`
-    -> `checkpoints_corrupt`), which `warn` is told, and the last intact one is
-    restored instead. A step asked for by its number is not replaced by another.
+    -> `checkpoints_corrupt`) if the store is to, `warn` is told, and the last
+    intact one is restored instead. A step asked for by its number is not replaced by another.
 
     Args:
       template: pytree of arrays or `jax.ShapeDtypeStruct` whose structure,
@@ -202,9 +202,10 @@ class CheckpointStore:
     # A second attempt must not begin anew without a word.
     corrupt = self._corrupt_directory
     if candidates or (corrupt.is_dir() and any(corrupt.iterdir())):
+      place = corrupt if corrupt.is_dir() else self.directory
       raise UserError(
         f'no intact checkpoint in {self.directory}, the corrupt ones are in '
-        f'{corrupt}; bring back a copy, or remove {corrupt} to train anew'
+        f'{place}; bring back a copy, or remove {place} to train anew'
       )
     return None
 

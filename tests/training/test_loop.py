@@ -347,7 +347,13 @@ def test_evaluate_moves_nothing_of_a_run(tmp_path, finished, capsys):
       path.write_bytes(b'')
   assert evaluation.evaluate(str(directory), 'last')['step'] == 3
   assert 'checkpoint of step 6 is corrupt' in capsys.readouterr().err
-  assert last.is_dir() and not (directory / 'checkpoints_corrupt').exists()
+  assert last.is_dir()
+  for path in (directory / 'checkpoints' / '3').rglob('*'):
+    if path.is_file():
+      path.write_bytes(b'')
+  with pytest.raises(UserError, match=r'corrupt ones are in .*/checkpoints;'):
+    evaluation.evaluate(str(directory), 'last')
+  assert not (directory / 'checkpoints_corrupt').exists()
 
 
 def test_infinite_updates_are_skipped_and_told(tmp_path, capsys):
