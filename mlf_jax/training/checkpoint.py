@@ -1,8 +1,6 @@
 """Checkpoints of a run: saved in the background, verified when read back."""
 
 import contextlib
-import hashlib
-import json
 import logging
 import math
 import pathlib
@@ -11,19 +9,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
 from mlf_jax.errors import UserError
+from mlf_jax.training import packing
 
 State = TypeVar('State')
 Which = Literal['last', 'best'] | int
 Metrics = dict[str, float] | None
-# Name of a leaf -> its dtype and shape, in the order of the saved bytes.
-Layout = dict[str, str]
 
 RANKED_BY = 'test/accuracy'
 
@@ -47,8 +41,8 @@ class CheckpointStore:
   one of two that are equally good. A checkpoint without that metric, or with a
   NaN for it, is never the best.
 
-  Every process of a run calls every method; the first one writes. Reading alone
-  changes nothing in the directory, unless a checkpoint is corrupt.
+  Reading alone changes nothing in the directory, unless a checkpoint is
+  corrupt.
   """
 
   def __init__(
@@ -120,7 +114,7 @@ class CheckpointStore:
     """
     if step in self.steps():
       return
-    layout, content = _pack(state)
+    layout, content = packing.pack(state)
     if metrics is not None:
       metrics = {name: float(value) for name, value in metrics.items()}
     self._accuracy[step] = _accuracy(metrics)
@@ -136,7 +130,7 @@ class CheckpointStore:
             {
               'layout': layout,
               'metrics': metrics,
-              'digest': _digest(content, layout, metrics),
+              'digest': packing.digest(content, layout, metrics),
             }
           ),
         ),
@@ -151,7 +145,8 @@ class CheckpointStore:
 
     A corrupt checkpoint is moved to a directory beside the store (`checkpoints`
     -> `checkpoints_corrupt`) if the store is to, `warn` is told, and the last
-    intact one is restored instead. A step asked for by its number is not replaced by another.
+    intact one is restored instead. A step asked for by its number is not
+    replaced by another.
 
     Args:
       template: pytree of arrays or `jax.ShapeDtypeStruct` whose structure,
@@ -198,7 +193,7 @@ class CheckpointStore:
         self._report_corrupt(step, str(error))
       else:
         self._check_layout(template, layout, step)
-        return step, _unpack(template, layout, content), metrics
+        return step, packing.unpack(template, layout, content), metrics
     # A second attempt must not begin anew without a word.
     corrupt = self._corrupt_directory
     if candidates or (corrupt.is_dir() and any(corrupt.iterdir())):
@@ -254,7 +249,7 @@ class CheckpointStore:
     Not done when the store is opened: another process, which only evaluates,
     must not remove what this one is just writing.
     """
-    if not self._prepared and jax.process_index() == 0:
+    if not self._prepared:
       self.directory.mkdir(parents=True, exist_ok=True)
       for path in self.directory.glob(f'*{ocp.path.step.TMP_DIR_SUFFIX}*'):
         shutil.rmtree(path)
@@ -292,7 +287,7 @@ class CheckpointStore:
       # A corrupt checkpoint: `restore` says so if it is asked for this one.
       return None
 
-  def _read(self, step: int) -> tuple[np.ndarray, Layout, Metrics]:
+  def _read(self, step: int) -> tuple[np.ndarray, packing.Layout, Metrics]:
     try:
       restored = self._manager.restore(
         step,
@@ -302,7 +297,7 @@ class CheckpointStore:
       )
       content, record = restored['state'], restored['record']
       layout, metrics = record['layout'], record['metrics']
-      intact = record['digest'] == _digest(content, layout, metrics)
+      intact = record['digest'] == packing.digest(content, layout, metrics)
     except (PermissionError, MemoryError) as error:
       reason = getattr(error, 'strerror', None) or 'not enough memory'
       raise UserError(
@@ -320,28 +315,30 @@ class CheckpointStore:
       path = self.directory / str(step)
       self._warn(f'the checkpoint of step {step} is corrupt: {path} {reason}')
       return
-    multihost_utils.sync_global_devices(f'checkpoint {step} was read')
-    if jax.process_index() == 0:
-      source = self.directory / str(step)
-      target = self._corrupt_directory / str(step)
-      count = 1
-      while target.exists():
-        count += 1
-        target = self._corrupt_directory / f'{step}_{count}'
-      try:
-        self._corrupt_directory.mkdir(exist_ok=True)
-        source.rename(target)
-        fate = f'moved to {target}'
-      except OSError as error:
-        fate = f'left there: {error.strerror}'
-      self._warn(
-        f'the checkpoint of step {step} is corrupt: {source} {reason}; {fate}'
-      )
-    multihost_utils.sync_global_devices(f'checkpoint {step} was moved')
+    source = self.directory / str(step)
+    target = self._corrupt_directory / str(step)
+    count = 1
+    while target.exists():
+      count += 1
+      target = self._corrupt_directory / f'{step}_{count}'
+    try:
+      self._corrupt_directory.mkdir(exist_ok=True)
+      source.rename(target)
+      fate = f'moved to {target}'
+    except OSError as error:
+      fate = f'left there: {error.strerror}'
+    self._warn(
+      f'the checkpoint of step {step} is corrupt: {source} {reason}; {fate}'
+    )
     self._reload()
 
-  def _check_layout(self, template: Any, layout: Layout, step: int) -> None:
-    wanted = {name: _describe(leaf) for name, leaf in _named_leaves(template)}
+  def _check_layout(
+    self, template: Any, layout: packing.Layout, step: int
+  ) -> None:
+    wanted = {
+      name: packing.describe(leaf)
+      for name, leaf in packing.named_leaves(template)
+    }
     for name in [*wanted, *layout]:
       saved, here = layout.get(name, 'missing'), wanted.get(name, 'missing')
       if saved != here:
@@ -355,64 +352,6 @@ class _CorruptError(Exception):
   """A checkpoint is there, but damaged."""
 
 
-def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
-  # In its long form, `.params['conv']`, no two leaves have the same name.
-  return [
-    (jax.tree_util.keystr(path), leaf)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  ]
-
-
 def _accuracy(metrics: Metrics) -> float | None:
   accuracy = (metrics or {}).get(RANKED_BY, math.nan)
   return None if math.isnan(accuracy) else accuracy
-
-
-def _digest(content: np.ndarray, layout: Layout, metrics: Metrics) -> str:
-  digest = hashlib.sha256(content)
-  digest.update(json.dumps([list(layout.items()), metrics]).encode())
-  return digest.hexdigest()
-
-
-def _pack(state: Any) -> tuple[Layout, np.ndarray]:
-  """Copies a state to the host, into one array of bytes."""
-  layout, parts = {}, []
-  for name, leaf in _named_leaves(state):
-    layout[name] = _describe(leaf)
-    # A NumPy view of the leaf itself would be kept with the leaf, and on a CPU
-    # its buffer could not be donated any more. A shard is an array of its own.
-    if leaf.is_fully_replicated:
-      leaf = leaf.addressable_data(0)
-    parts.append(np.asarray(leaf).reshape(-1).view(np.uint8))
-  return layout, np.concatenate(parts)
-
-
-def _unpack(template: State, layout: Layout, content: np.ndarray) -> State:
-  """Puts bytes into a template's structure and on its devices."""
-  wanted = dict(_named_leaves(template))
-  restored, start = {}, 0
-  for name in layout:
-    like = wanted[name]
-    stop = start + math.prod(like.shape) * like.dtype.itemsize
-    array = content[start:stop].view(like.dtype).reshape(like.shape)
-    restored[name] = _to_device(array, like)
-    start = stop
-  leaves = [restored[name] for name in wanted]
-  return jax.tree.unflatten(jax.tree.structure(template), leaves)
-
-
-def _to_device(array: np.ndarray, like: Any) -> jax.Array:
-  """Places an array as another one is, in a buffer that can be donated."""
-  # An uncommitted array stays one, so that jit remains free to move it.
-  if like.sharding is None or not getattr(like, 'committed', True):
-    placed = jnp.asarray(array)
-  else:
-    placed = jax.make_array_from_callback(
-      array.shape, like.sharding, lambda index: array[index]
-    )
-  # On a CPU the buffer may be NumPy's own, which JAX must not reuse.
-  return jnp.copy(placed)
-
-
-def _describe(leaf: jax.Array | jax.ShapeDtypeStruct) -> str:
-  return f'{leaf.dtype}{list(leaf.shape)}'
