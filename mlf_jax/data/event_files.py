@@ -1,0 +1,340 @@
+"""Readers of the file formats that recordings of event cameras come in.
+
+Readers go through a file once, in blocks, and never loop over single events.
+What a file claims about itself is checked against what it holds before memory
+is set aside for it.
+
+Sources: iniVation, "AEDAT file formats" (3.1 and 2.0); G. Orchard et al.,
+"Converting Static Image Datasets to Spiking Neuromorphic Datasets Using
+Saccades", 2015 (N-MNIST).
+"""
+
+import bisect
+import re
+import struct
+
+import numpy as np
+
+from mlf_jax.data.event_source import File, RecordingError, Source, opened
+from mlf_jax.data.events import Events
+from mlf_jax.errors import unknown
+
+__all__ = [
+  'BACKWARDS',
+  'DVS128',
+  'N_MNIST',
+  'RecordingError',
+  'read_aedat',
+  'read_n_mnist',
+]
+
+# Events decoded at once: their columns fit the second-level cache.
+_BLOCK = 1 << 15
+# Header of an AEDAT 3.1 packet: type, source, size of an event, offset of its
+# timestamp, overflow counter, capacity, number of events, number of valid ones.
+_PACKET = struct.Struct('<hhiiiiii')
+_POLARITY = 1
+_POLARITY_BYTES = 8
+
+DVS128 = (128, 128)
+N_MNIST = (34, 34)
+BACKWARDS = ('error', 'sort')
+
+_MAGIC = b'#!AER-DAT'
+_DTYPES = (np.int64, np.uint16, np.uint16, np.uint8)
+
+
+def read_aedat(file: File, *, backwards: str = 'error') -> Events:
+  """Reads a recording in AEDAT 3.1, or in AEDAT 2.0 of a DVS128.
+
+  The version stands in the first line of the file. Timestamps are continued
+  where they wrap: in 3.1 by the packet's overflow counter, in 2.0 after 2^32
+  microseconds.
+
+  Args:
+    file: path, or a binary file open for reading, a compressed one perhaps.
+    backwards: 'error', or 'sort': what to do where the time of one event is
+      before that of the event before it.
+
+  Returns:
+    The events, those of a sensor of 128 x 128 pixels.
+
+  Raises:
+    RecordingError: the file is truncated, or not of this format, or holds an
+      impossible value. The message names the file and the byte.
+    UserError: the file cannot be opened.
+  """
+  with opened(file) as source:
+    version = _version(source)
+    if version == '3.1':
+      columns = _Columns(source, DVS128, backwards)
+      _read_aedat3(source, columns)
+    elif version == '2.0':
+      columns = _Columns(source, DVS128, backwards, wrap=1 << 32)
+      _read_aedat2(source, columns)
+    else:
+      source.fail(f'AEDAT {version} is unknown; known: 2.0, 3.1', 0)
+    return columns.events()
+
+
+def read_n_mnist(file: File, *, backwards: str = 'error') -> Events:
+  """Reads a recording of N-MNIST, a `.bin` file.
+
+  Five bytes an event: x, y, then one bit polarity and 23 bits of time in
+  microseconds, which wrap after 8.4 seconds.
+
+  Args:
+    file: path, or a binary file open for reading.
+    backwards: 'error', or 'sort': what to do where the time of one event is
+      before that of the event before it.
+
+  Returns:
+    The events, those of a sensor of 34 x 34 pixels.
+
+  Raises:
+    RecordingError: the file is truncated, or not of this format, or holds an
+      impossible value. The message names the file and the byte.
+    UserError: the file cannot be opened.
+  """
+  with opened(file) as source:
+    columns = _Columns(source, N_MNIST, backwards, wrap=1 << 23)
+    if source.peek(len(_MAGIC)) == _MAGIC:
+      source.fail('this is an AEDAT file, not one of N-MNIST', 0)
+    while piece := source.read(5 * _BLOCK):
+      start = source.offset - len(piece)
+      if len(piece) % 5:
+        source.fail(
+          f'truncated: {len(piece) % 5} bytes where an event has 5',
+          source.offset - len(piece) % 5,
+        )
+      raw = np.frombuffer(piece, np.uint8).reshape(-1, 5)
+      high = raw[:, 2].astype(np.uint16)
+      t = ((high & 0x7F).astype(np.int64) << 16) + (
+        raw[:, 3].astype(np.uint16) << 8 | raw[:, 4]
+      )
+      columns.append(
+        t,
+        raw[:, 0].astype(np.uint16),
+        raw[:, 1].astype(np.uint16),
+        raw[:, 2] >> 7,
+        lambda i, start=start: start + 5 * i,
+      )
+    return columns.events()
+
+
+class _Columns:
+  """The columns of a recording while it is read, block by block."""
+
+  def __init__(self, source, sensor_size, backwards, wrap=None):
+    if backwards not in BACKWARDS:
+      raise unknown('backwards', backwards, BACKWARDS)
+    self.dropped = 0
+    self._source = source
+    self._sensor_size = sensor_size
+    self._backwards = backwards
+    # Timestamps start again from 0 after so many microseconds.
+    self._wrap = wrap
+    self._wrapped = 0
+    self._last = None
+    self._sorted = True
+    self._blocks = ([], [], [], [])
+
+  def append(self, t, x, y, p, offset_of):
+    """Takes a block of events; `offset_of(i)` is the byte of the i-th."""
+    if not len(t):
+      return
+    for name, values, size in zip('yx', (y, x), self._sensor_size, strict=True):
+      if values.max() >= size:
+        i = int(np.argmax(values >= size))
+        self._source.fail(
+          f'{name} = {values[i]} is outside the sensor, 0 to {size - 1}',
+          offset_of(i),
+        )
+    t += self._wrapped
+    last = t[0] if self._last is None else self._last
+    if t[0] < last or (t[1:] < t[:-1]).any():
+      self._goes_back(t, last, offset_of)
+    self._last = t[-1]
+    for blocks, column in zip(self._blocks, (t, x, y, p), strict=True):
+      blocks.append(column)
+
+  def _goes_back(self, t, last, offset_of):
+    """Continues timestamps that wrap, in place; what else goes back fails."""
+    if self._wrap:
+      wraps = np.diff(t, prepend=last) < -(self._wrap // 2)
+      t += np.cumsum(wraps) * self._wrap
+      self._wrapped += int(wraps.sum()) * self._wrap
+    before = np.concatenate([[last], t[:-1]])
+    back = np.flatnonzero(t < before)
+    if back.size:
+      self._sorted = False
+      if self._backwards == 'error':
+        i = int(back[0])
+        self._source.fail(
+          f'time goes back from {before[i]} to {t[i]} us; events can be put '
+          "in order of time by backwards='sort'",
+          offset_of(i),
+        )
+
+  def events(self) -> Events:
+    """What was read."""
+    columns = []
+    for blocks, dtype in zip(self._blocks, _DTYPES, strict=True):
+      columns.append(np.concatenate(blocks) if blocks else np.empty(0, dtype))
+      blocks.clear()  # Before the next column takes memory.
+    if not self._sorted:
+      order = np.argsort(columns[0], kind='stable')
+      columns = [column[order] for column in columns]
+    return Events(*columns, self._sensor_size, self.dropped)
+
+
+def _version(source: Source) -> str:
+  """The version that the first line of an AEDAT file names."""
+  start = source.peek(len(_MAGIC))
+  if start != _MAGIC:
+    problem = f'it starts with {start!r}' if start else 'it is empty'
+    source.fail(f'this is no AEDAT file: {problem}', 0)
+  line = source.line()
+  match = re.fullmatch(rb'#!AER-DAT(\d+\.\d+)\s*', line)
+  if match is None:
+    source.fail(f'the first line names no version of AEDAT: {line!r}', 0)
+  return match[1].decode()
+
+
+def _read_aedat3(source: Source, columns: _Columns) -> None:
+  """Reads what follows the first line of an AEDAT 3.1 file."""
+  while not (line := source.line()).startswith(b'#!END-HEADER'):
+    if not line.startswith(b'#'):
+      source.fail(
+        'the header has a line without # before #!END-HEADER',
+        source.offset - len(line),
+      )
+  packets = _PolarityPackets(source, columns)
+  while header := source.read(_PACKET.size):
+    start = source.offset - len(header)
+    if len(header) < _PACKET.size:
+      source.fail(
+        f'truncated: {len(header)} bytes where a packet header has '
+        f'{_PACKET.size}',
+        start,
+      )
+    kind, _, size, _, overflow, _, number, _ = _PACKET.unpack(header)
+    if min(kind, size, overflow, number) < 0:
+      source.fail('this is no packet header: it has a negative entry', start)
+    if kind == _POLARITY and size != _POLARITY_BYTES:
+      source.fail(
+        f'a polarity event has {_POLARITY_BYTES} bytes, not {size}', start
+      )
+    left = number * size
+    while left:
+      piece = source.read(min(left, _POLARITY_BYTES * _BLOCK))
+      if len(piece) < min(left, _POLARITY_BYTES * _BLOCK):
+        source.fail(
+          f'truncated: the packet at byte {start} announces {number} events '
+          f'of {size} bytes',
+          source.offset,
+        )
+      left -= len(piece)
+      if kind == _POLARITY:
+        packets.add(piece, overflow)
+  packets.flush()
+
+
+class _PolarityPackets:
+  """Polarity packets of AEDAT 3.1, decoded many at once.
+
+  Packets may be as short as one event: each by itself would cost more to set
+  up than to decode.
+  """
+
+  def __init__(self, source, columns):
+    self._source = source
+    self._columns = columns
+    self._clear()
+
+  def _clear(self):
+    self._pieces, self._offsets, self._overflows = [], [], []
+    # Of the first event of each piece, and of the next.
+    self._numbers, self._number = [], 0
+
+  def add(self, piece: bytes, overflow: int):
+    """Takes events, and the overflow counter of their packet."""
+    self._pieces.append(piece)
+    self._offsets.append(self._source.offset - len(piece))
+    self._overflows.append(overflow)
+    self._numbers.append(self._number)
+    self._number += len(piece) // _POLARITY_BYTES
+    if self._number >= _BLOCK:
+      self.flush()
+
+  def _offset_of(self, event: int) -> int:
+    piece = bisect.bisect_right(self._numbers, event) - 1
+    within = event - self._numbers[piece]
+    return self._offsets[piece] + _POLARITY_BYTES * int(within)
+
+  def flush(self):
+    """Decodes what was taken so far."""
+    raw = np.frombuffer(b''.join(self._pieces), '<u4').reshape(-1, 2)
+    # A copy each: strided reads are slower in all that follows.
+    address, t = raw[:, 0].astype(np.uint32), raw[:, 1].astype(np.int64)
+    offset_of = self._offset_of
+    # A whole second word is at most 2^32 - 1, a timestamp at most 2^31 - 1.
+    if t.size and t.max() >= 1 << 31:
+      self._source.fail(
+        'a timestamp is negative', offset_of(int(np.argmax(t >= 1 << 31)))
+      )
+    if len(set(self._overflows)) == 1:
+      t += self._overflows[0] << 31
+    elif self._overflows:
+      counts = np.diff(self._numbers, append=self._number)
+      t += np.repeat(np.array(self._overflows, np.int64) << 31, counts)
+    valid = (address & 1).astype(bool)
+    if not valid.all():
+      members = np.flatnonzero(valid)
+      self._columns.dropped += len(valid) - len(members)
+      address, t = address[members], t[members]
+      offset_of = lambda i: self._offset_of(members[i])
+    self._columns.append(
+      t,
+      (address >> 17).astype(np.uint16),
+      ((address >> 2) & 0x7FFF).astype(np.uint16),
+      ((address >> 1) & 1).astype(np.uint8),
+      offset_of,
+    )
+    self._clear()
+
+
+def _read_aedat2(source: Source, columns: _Columns) -> None:
+  """Reads what follows the first line of an AEDAT 2.0 file of a DVS128."""
+  # Addresses of this sensor are below 2^16: none begins with the byte of '#'.
+  while source.peek(1) == b'#':
+    source.line()
+  while piece := source.read(8 * _BLOCK):
+    begin = source.offset - len(piece)
+    if len(piece) % 8:
+      source.fail(
+        f'truncated: {len(piece) % 8} bytes where an event has 8',
+        source.offset - len(piece) % 8,
+      )
+    raw = np.frombuffer(piece, '>u4').reshape(-1, 2)
+    address, t = raw[:, 0].astype(np.uint32), raw[:, 1].astype(np.int64)
+    offset_of = lambda i, begin=begin: begin + 8 * int(i)
+    if address.max() >> 16:
+      i = int(np.argmax(address >> 16 > 0))
+      source.fail(
+        f'address {address[i]:#x} is outside the layout of a DVS128',
+        offset_of(i),
+      )
+    special = (address & 0x8000).astype(bool)
+    if special.any():
+      members = np.flatnonzero(~special)
+      columns.dropped += len(special) - len(members)
+      address, t = address[members], t[members]
+      offset_of = lambda i, begin=begin, m=members: begin + 8 * int(m[i])
+    columns.append(
+      t,
+      (127 - ((address >> 1) & 0x7F)).astype(np.uint16),
+      ((address >> 8) & 0x7F).astype(np.uint16),
+      (address & 1).astype(np.uint8),
+      offset_of,
+    )

@@ -1,0 +1,116 @@
+"""Events of a camera: what readers return and frames are made of."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Int64, UInt8, UInt16
+
+from mlf_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Events:
+  """One recording, or a part of one.
+
+  Attributes:
+    t: time of each event in microseconds, not decreasing.
+    x: column of the pixel, 0 to width - 1.
+    y: row of the pixel, 0 to height - 1.
+    p: polarity, 1 where the light became brighter, else 0.
+    sensor_size: (height, width) of the sensor in pixels.
+    dropped: events of the file that are not here: marked invalid, or no change
+      of light (special events).
+  """
+
+  t: Int64[np.ndarray, 'event']
+  x: UInt16[np.ndarray, 'event']
+  y: UInt16[np.ndarray, 'event']
+  p: UInt8[np.ndarray, 'event']
+  sensor_size: tuple[int, int]
+  dropped: int = 0
+
+  def __len__(self) -> int:
+    """Returns the number of events."""
+    return len(self.t)
+
+  @property
+  def nbytes(self) -> int:
+    """Bytes of the four columns."""
+    return self.t.nbytes + self.x.nbytes + self.y.nbytes + self.p.nbytes
+
+  def between(self, start: int, stop: int) -> 'Events':
+    """The events with `start <= t < stop`, microseconds; views, no copies."""
+    return self[slice(*np.searchsorted(self.t, [start, stop]))]
+
+  def __getitem__(self, part: slice) -> 'Events':
+    """The events of a slice; views, no copies."""
+    columns = (column[part] for column in (self.t, self.x, self.y, self.p))
+    return Events(*columns, self.sensor_size)
+
+  def to_array(self) -> np.ndarray:
+    """The events as a structured array with the fields t, x, y, p.
+
+    This is what the tonic library's transforms take.
+    """
+    array = np.empty(
+      len(self),
+      [('t', np.int64), ('x', np.int16), ('y', np.int16), ('p', bool)],
+    )
+    for field in array.dtype.names:
+      array[field] = getattr(self, field)
+    return array
+
+
+def from_array(array: np.ndarray, sensor_size: tuple[int, int]) -> Events:
+  """Events from a structured array, as the tonic library makes them.
+
+  Args:
+    array: [event] with integer fields t (microseconds, not decreasing), x, y
+      and p (0 or 1, or boolean), in any order.
+    sensor_size: (height, width) in pixels; tonic's own tuple has the width
+      first.
+
+  Returns:
+    The events.
+
+  Raises:
+    UserError: a field is missing, or a value outside its range.
+  """
+  array = np.asarray(array)
+  names = array.dtype.names or ()
+  missing = [field for field in 'txyp' if field not in names]
+  if missing or array.ndim != 1:
+    raise UserError(
+      'events come as a structured array [event] with the fields t, x, y, p; '
+      f'got shape {array.shape} with '
+      + (f'fields {", ".join(names)}' if names else 'no fields')
+    )
+  for field in 'txyp':
+    kind = array.dtype[field].kind
+    if kind not in ('biu' if field == 'p' else 'iu'):
+      raise UserError(
+        f'field {field!r} must hold integers, got {array.dtype[field]}'
+      )
+  for field, size in (('y', sensor_size[0]), ('x', sensor_size[1]), ('p', 2)):
+    wrong = np.flatnonzero((array[field] < 0) | (array[field] >= size))
+    if wrong.size:
+      raise UserError(
+        f'event {wrong[0]} has {field} = {array[field][wrong[0]]}, outside 0 '
+        f'to {size - 1} (sensor of height {sensor_size[0]} and width '
+        f'{sensor_size[1]})'
+      )
+  t = array['t'].astype(np.int64)
+  back = np.flatnonzero(np.diff(t) < 0)
+  if back.size:
+    i = back[0] + 1
+    raise UserError(
+      f'event {i} goes back in time, from {t[i - 1]} to {t[i]} us: sort the '
+      "array first, array[np.argsort(array['t'], kind='stable')]"
+    )
+  return Events(
+    t,
+    array['x'].astype(np.uint16),
+    array['y'].astype(np.uint16),
+    array['p'].astype(np.uint8),
+    tuple(sensor_size),
+  )

@@ -1,0 +1,157 @@
+"""Frames of a recording: events counted per timestep, pixel and polarity."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from mlf_jax.data.events import Events
+from mlf_jax.errors import UserError, unknown
+
+BINNINGS = ('window', 'span', 'count')
+_MOST = np.iinfo(np.uint8).max
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameSpec:
+  """How the frames of a data set are made; two that are equal give the same.
+
+  Raises `UserError` for a value outside its range.
+
+  Attributes:
+    time_steps: frames a recording.
+    binning: 'window': windows of fixed length from the first event on, as in
+      the paper; 'span': equal parts of the whole recording; 'count': parts
+      with equally many events.
+    window_us: length of a window in microseconds; 0 for the other binnings.
+    downsample: pixels of the sensor a pixel of a frame, along each side;
+      a fraction is allowed.
+  """
+
+  time_steps: int
+  binning: str = 'window'
+  window_us: int = 0
+  downsample: float = 1.0
+
+  def __post_init__(self):
+    """Validates the attributes."""
+    if self.binning not in BINNINGS:
+      raise unknown('binning', self.binning, BINNINGS)
+    if self.time_steps < 1:
+      raise UserError(f'time_steps must be at least 1, got {self.time_steps}')
+    if self.window_us < 0 or (self.binning == 'window') != bool(self.window_us):
+      raise UserError(
+        "binning 'window' needs the length of a window, above 0, and the "
+        f'others have none; got {self.binning!r} with {self.window_us} us'
+      )
+    if not 1 <= self.downsample < float('inf'):
+      raise UserError(f'downsample must be at least 1, got {self.downsample}')
+
+  @property
+  def name(self) -> str:
+    """Letters and digits that no other specification has."""
+    window = f'{self.window_us}us' if self.binning == 'window' else ''
+    return (
+      f't{self.time_steps}_{self.binning}{window}_down{float(self.downsample)}'
+    )
+
+  def shape(self, sensor_size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Shape of the frames of a recording.
+
+    Args:
+      sensor_size: (height, width) of the sensor in pixels.
+
+    Returns:
+      (time, height, width, 2).
+    """
+    height, width = (int(self._pixels(side)[-1]) + 1 for side in sensor_size)
+    return (self.time_steps, height, width, 2)
+
+  def _pixels(self, side: int) -> Int[np.ndarray, 'side']:
+    """The pixel of the frame that each pixel along a side falls on."""
+    return (np.arange(side) // self.downsample).astype(np.int32)
+
+  def edges(self, events: Events) -> Int[np.ndarray, 'time_steps+1']:
+    """Frame i holds the events from number `edges[i]` up to `edges[i + 1]`."""
+    steps = np.arange(self.time_steps + 1)
+    if not len(events):
+      return np.zeros_like(steps)
+    if self.binning == 'count':
+      return steps * len(events) // self.time_steps
+    length = int(events.t[-1] - events.t[0]) + 1
+    # Python's integers: the products may need more than 64 bits.
+    if self.binning == 'window':
+      begins = [min(step * self.window_us, length) for step in steps.tolist()]
+    else:
+      # Ceiling, so that an event at time t is in part
+      # (t - first) * time_steps // length.
+      begins = [-(-step * length // self.time_steps) for step in steps.tolist()]
+    return np.searchsorted(events.t, events.t[0] + np.array(begins))
+
+  def padded_share(self, events: Events) -> float:
+    """Share of the frames that begin after the last event, 0 to 1.
+
+    Such frames are there because the recording is shorter than they are
+    together. Only binning 'window' has them; of no events all frames are.
+    """
+    if not len(events):
+      return 1.0
+    if self.binning != 'window':
+      return 0.0
+    length = int(events.t[-1] - events.t[0])
+    return max(0, self.time_steps - 1 - length // self.window_us) / (
+      self.time_steps
+    )
+
+  def frames(self, events: Events) -> UInt8[np.ndarray, 'time height width 2']:
+    """Counts of events, the last axis is polarity (0 darker, 1 brighter).
+
+    A count above 255 stays at 255.
+    """
+    shape = self.shape(events.sensor_size)
+    _, height, width, _ = shape
+    edges = self.edges(events)
+    # One number a cell; of every coordinate its share in it.
+    row = self._pixels(events.sensor_size[0]) * (2 * width)
+    column = self._pixels(events.sensor_size[1]) * 2
+    frames = np.empty((self.time_steps, height * width * 2), np.uint8)
+    for frame, start, stop in zip(frames, edges[:-1], edges[1:], strict=True):
+      part = events[start:stop]
+      cell = row[part.y]
+      cell += column[part.x]
+      cell += part.p
+      counts = np.bincount(cell, minlength=frame.size)
+      np.minimum(counts, _MOST, out=counts)
+      frame[:] = counts
+    return frames.reshape(shape)
+
+
+def to_frames(
+  events: Events,
+  time_steps: int,
+  window_us: int = 0,
+  *,
+  binning: str = 'window',
+  downsample: float = 1.0,
+) -> UInt8[np.ndarray, 'time height width 2']:
+  """Counts the events of a recording per timestep, pixel and polarity.
+
+  Args:
+    events: the recording.
+    time_steps: number of frames.
+    window_us: length of a window in microseconds; 0 for the other binnings.
+    binning: 'window': windows of fixed length from the first event on, as in
+      the paper; events after the last window are left out, and where the
+      recording is shorter the last frames are empty. 'span': equal parts of
+      the whole recording. 'count': parts with equally many events.
+    downsample: pixels of the sensor a pixel of a frame, along each side; 3.04
+      takes 128 pixels to 42.
+
+  Returns:
+    Counts, saturating at 255; the last axis is polarity, 0 darker and 1
+    brighter.
+
+  Raises:
+    UserError: a value outside its range.
+  """
+  return FrameSpec(time_steps, binning, window_us, downsample).frames(events)

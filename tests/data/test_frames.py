@@ -1,0 +1,225 @@
+"""Frames of recordings, held to a loop over single events."""
+
+import dataclasses
+import fractions
+import functools
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mlf_jax.data.events import Events
+from mlf_jax.data.frames import FrameSpec, to_frames
+from mlf_jax.errors import UserError
+
+SENSOR = (9, 12)
+
+
+def events_of(listed, sensor_size=SENSOR):
+  """Events from a list of (t, x, y, p)."""
+  columns = zip(*listed, strict=True) if listed else ((),) * 4
+  dtypes = (np.int64, np.uint16, np.uint16, np.uint8)
+  columns = map(np.array, columns, dtypes)
+  return Events(*columns, sensor_size)
+
+
+def frame_of(spec, number, listed):
+  """Number of the frame of an event, None where it is in none."""
+  steps, (t, *_) = spec.time_steps, listed[number]
+  since, length = t - listed[0][0], listed[-1][0] - listed[0][0] + 1
+  if spec.binning == 'window':
+    frame = since // spec.window_us
+    return frame if frame < steps else None
+  if spec.binning == 'span':
+    return since * steps // length
+  # Part i begins with event i * events // steps: the last that is not above.
+  begins = [i * len(listed) // steps for i in range(steps)]
+  return max(i for i in range(steps) if begins[i] <= number)
+
+
+def side_of(side, downsample):
+  return (side - 1) // fractions.Fraction(downsample) + 1
+
+
+def frames_by_loop(spec, listed, sensor_size=SENSOR):
+  shape = [side_of(side, spec.downsample) for side in sensor_size]
+  frames = np.zeros((spec.time_steps, *shape, 2), int)
+  scale = fractions.Fraction(spec.downsample)
+  for number, (_, x, y, p) in enumerate(listed):
+    frame = frame_of(spec, number, listed)
+    if frame is not None:
+      frames[frame, y // scale, x // scale, p] += 1
+  return np.minimum(frames, 255)
+
+
+downsamples = st.sampled_from([1, 2, 4, 3.04, 1.5]) | st.floats(1, 20)
+specs = st.one_of(
+  st.builds(
+    FrameSpec,
+    st.integers(1, 12),
+    st.just('window'),
+    st.integers(1, 40) | st.integers(1, 2**63),
+    downsamples,
+  ),
+  st.builds(
+    FrameSpec,
+    st.integers(1, 12),
+    st.sampled_from(['span', 'count']),
+    downsample=downsamples,
+  ),
+)
+# Few pixels, so that some meet more than one event.
+places = st.tuples(
+  st.integers(0, 11), st.integers(0, 8), st.integers(0, 1)
+) | st.sampled_from([(11, 8, 1), (0, 0, 0)])
+
+
+@st.composite
+def recordings(draw):
+  """Lists of events, some as long as clocks of 62 bits allow."""
+  most = draw(st.sampled_from([0, 5, 100, 2**40, 2**62 - 1]))
+  time = st.integers(draw(st.integers(0, most)), most)
+  times = sorted(draw(st.lists(time, max_size=40)))
+  return [(t, *draw(places)) for t in times]
+
+
+@settings(max_examples=250, deadline=None)
+@given(spec=specs, listed=recordings())
+# Products of more than 64 bits.
+@example(
+  FrameSpec(12, 'span'), [(0, 1, 1, 1), (2**61, 2, 2, 1), (2**62, 0, 0, 0)]
+)
+@example(FrameSpec(12, 'window', 2**62), [(0, 1, 1, 1), (2**62, 2, 2, 1)])
+def test_frames_are_those_of_a_loop(spec, listed):
+  frames = spec.frames(events_of(listed))
+  assert frames.dtype == np.uint8
+  np.testing.assert_array_equal(frames, frames_by_loop(spec, listed))
+  assert frames.shape == spec.shape(SENSOR)
+  again = to_frames(events_of(listed), **dataclasses.asdict(spec))
+  np.testing.assert_array_equal(frames, again)
+
+
+@settings(max_examples=100, deadline=None)
+@given(spec=specs, listed=recordings())
+def test_padded_share_is_that_of_a_loop(spec, listed):
+  padded = 0
+  for frame in range(spec.time_steps):
+    if not listed:
+      padded += 1
+    elif spec.binning == 'window':
+      padded += listed[0][0] + frame * spec.window_us > listed[-1][0]
+  share = spec.padded_share(events_of(listed))
+  assert share == pytest.approx(padded / spec.time_steps, abs=1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(spec=specs, listed=recordings())
+def test_edges_take_every_event_at_most_once(spec, listed):
+  edges = spec.edges(events_of(listed)).tolist()
+  assert len(edges) == spec.time_steps + 1
+  assert edges[0] == 0
+  assert edges == sorted(edges)
+  if spec.binning != 'window':
+    assert edges[-1] == len(listed)
+    # Nothing saturates with so few events.
+    assert spec.frames(events_of(listed)).sum() == len(listed)
+  if spec.binning == 'count':
+    sizes = [b - a for a, b in itertools.pairwise(edges)]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize('number', [254, 255, 256, 1000])
+def test_counts_stay_at_255(number):
+  listed = [(0, 3, 2, 1)] * number + [(1, 0, 0, 0)]
+  for options in (
+    {'binning': 'span'},
+    {'binning': 'count'},
+    {'window_us': 5, 'binning': 'window'},
+  ):
+    frames = to_frames(events_of(listed), 1, **options)
+    assert frames[0, 2, 3, 1] == min(number, 255)
+    assert frames[0, 0, 0, 0] == 1
+    assert np.count_nonzero(frames) == 2
+
+
+def test_rows_columns_and_polarities():
+  frames = to_frames(events_of([(7, 11, 0, 1), (27, 0, 8, 0)]), 3, 10)
+  assert frames.shape == (3, 9, 12, 2)
+  assert np.argwhere(frames).tolist() == [[0, 0, 11, 1], [2, 8, 0, 0]]
+
+
+def test_windows_are_half_open():
+  listed = [(t, 0, 0, 0) for t in (100, 109, 110, 119, 120, 130)]
+  frames = to_frames(events_of(listed), 3, 10)
+  assert frames[:, 0, 0, 0].tolist() == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+  ('downsample', 'side'),
+  [(1, 128), (2, 64), (4, 32), (3.04, 42), (3, 43), (128, 1), (1000, 1)],
+)
+def test_pixels_of_a_sensor_of_128(downsample, side):
+  spec = FrameSpec(2, 'span', downsample=downsample)
+  assert spec.shape((128, 34)) == (2, side, side_of(34, downsample), 2)
+  corners = [(0, 0, 0, 0), (1, 33, 127, 1)]
+  frames = spec.frames(events_of(corners, (128, 34)))
+  assert frames[1, -1, -1, 1] == frames[0, 0, 0, 0] == 1
+  # Every pixel of the frame has as many of the sensor's, give or take one.
+  listed = [(0, 0, y, 0) for y in range(128)]
+  counts = spec.frames(events_of(listed, (128, 34)))[0, :-1, 0, 0]
+  assert set(counts.tolist()) <= {int(downsample), int(np.ceil(downsample))}
+
+
+@pytest.mark.parametrize('binning', ['span', 'count', 'window'])
+def test_no_events_are_empty_frames(binning):
+  spec = FrameSpec(4, binning, 5 * (binning == 'window'))
+  frames = spec.frames(events_of([]))
+  assert frames.shape == (4, 9, 12, 2)
+  assert not frames.any()
+  assert spec.padded_share(events_of([])) == 1
+
+
+def test_specifications_that_differ_have_names_that_differ():
+  names = {
+    FrameSpec(*arguments).name
+    for arguments in (
+      (5, 'span'),
+      (6, 'span'),
+      (5, 'count'),
+      (5, 'window', 1),
+      (5, 'window', 2),
+      (5, 'span', 0, 3.04),
+      (5, 'span', 0, 3.0400000001),
+    )
+  }
+  assert len(names) == 7
+  assert FrameSpec(5, 'span').name == FrameSpec(5, 'span', 0, 1).name
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'problem'),
+  [
+    ((4, 'windows', 10), "'windows' is unknown.*did you mean 'window'"),
+    ((4, 'cuont'), "did you mean 'count'"),
+    ((4, ''), 'known: window, span, count'),
+    ((4, 'window'), r"above 0.*got 'window' with 0 us"),
+    ((4, 'window', -10), "got 'window' with -10 us"),
+    ((4, 'span', 10), "got 'span' with 10 us"),
+    ((4, 'count', -10), "got 'count' with -10 us"),
+    ((0, 'span'), 'time_steps must be at least 1, got 0'),
+    ((-3, 'count'), 'time_steps must be at least 1, got -3'),
+    ((4, 'span', 0, 0.99), r'downsample must be at least 1, got 0\.99'),
+    ((4, 'span', 0, 0), 'downsample must be at least 1'),
+    ((4, 'span', 0, float('nan')), 'downsample must be at least 1'),
+    ((4, 'span', 0, float('inf')), 'downsample must be at least 1'),
+  ],
+)
+def test_mistakes(arguments, problem):
+  names = ('time_steps', 'binning', 'window_us', 'downsample')
+  options = dict(zip(names, arguments, strict=False))
+  for make in (FrameSpec, functools.partial(to_frames, events_of([]))):
+    with pytest.raises(UserError, match=problem) as info:
+      make(**options)
+    assert '\n' not in str(info.value)
