@@ -227,14 +227,14 @@ def _read_aedat3(source: Source, columns: _Columns) -> None:
       )
     left = number * size
     while left:
-      piece = source.read(min(left, _POLARITY_BYTES * _BLOCK))
-      if len(piece) < min(left, _POLARITY_BYTES * _BLOCK):
+      wanted = min(left, _POLARITY_BYTES * _BLOCK)
+      if len(piece := source.read(wanted)) < wanted:
         source.fail(
           f'truncated: the packet at byte {start} announces {number} events '
           f'of {size} bytes',
           source.offset,
         )
-      left -= len(piece)
+      left -= wanted
       if kind == _POLARITY:
         packets.add(piece, overflow)
   packets.flush()
@@ -264,7 +264,8 @@ class _PolarityPackets:
     self._overflows.append(overflow)
     self._numbers.append(self._number)
     self._number += len(piece) // _POLARITY_BYTES
-    if self._number >= _BLOCK:
+    # A piece takes memory by itself, that of a few events.
+    if self._number + 8 * len(self._pieces) >= _BLOCK:
       self.flush()
 
   def _offset_of(self, event: int) -> int:

@@ -41,14 +41,13 @@ class Source:
   def read(self, size: int) -> bytes:
     """Reads `size` bytes, fewer only at the end of the file."""
     content, self._ahead = self._ahead[:size], self._ahead[size:]
-    while len(content) < size:
-      try:
-        piece = self._file.read(size - len(content))
-      except _DAMAGED as error:
-        self.fail(f'cannot be read ({error})', self.offset + len(content))
-      if not piece:
-        break
-      content = content + piece if content else piece
+    try:
+      while missing := size - len(content):
+        if not (piece := self._file.read(missing)):
+          break
+        content += piece
+    except _DAMAGED as error:
+      self.fail(f'cannot be read ({error})', self.offset + len(content))
     self.offset += len(content)
     return content
 

@@ -5,6 +5,7 @@ and are slow. `events` is always an iterable of (t, x, y, p): microseconds,
 column, row, polarity.
 """
 
+import collections
 import itertools
 import struct
 
@@ -27,10 +28,10 @@ def aedat3(
     lines: header lines between the first and the last.
   """
   between = iter(between)
-  content = aedat3_header(lines)
-  for packet in _packets(list(enumerate(events)), packet_sizes):
+  content = bytearray(aedat3_header(lines))
+  for packet in _packets(events, packet_sizes):
     content += next(between, b'')
-    payload, valid, overflow = b'', 0, 0
+    payload, valid, overflow = bytearray(), 0, 0
     for number, (t, x, y, p) in packet:
       overflow = t >> 31
       good = number not in invalid
@@ -38,7 +39,7 @@ def aedat3(
       address = x << 17 | y << 2 | p << 1 | good
       payload += struct.pack('<Ii', address, t & 0x7FFFFFFF)
     content += packet3(1, payload, 8, overflow=overflow, valid=valid)
-  return content + b''.join(between)
+  return bytes(content) + b''.join(between)
 
 
 def aedat3_header(lines=AEDAT3_LINES):
@@ -69,26 +70,28 @@ def aedat2(events, *, special=(), lines=AEDAT2_LINES):
     special: numbers of the events that are marked as no change of light.
     lines: header lines after the first.
   """
-  content = ('#!AER-DAT2.0\r\n' + ''.join(lines)).encode('latin-1')
+  text = '#!AER-DAT2.0\r\n' + ''.join(lines)
+  content = bytearray(text.encode('latin-1'))
   for number, (t, x, y, p) in enumerate(events):
     address = y << 8 | (127 - x) << 1 | p
     if number in special:
       address |= 1 << 15
     content += struct.pack('>II', address, t % 2**32)
-  return content
+  return bytes(content)
 
 
 def n_mnist(events):
   """Bytes of a file of N-MNIST, which holds t modulo 2^23."""
-  content = b''
+  content = bytearray()
   for t, x, y, p in events:
     content += struct.pack('>BB', x, y)
     content += struct.pack('>I', p << 23 | t % 2**23)[1:]
-  return content
+  return bytes(content)
 
 
-def _packets(numbered, sizes):
+def _packets(events, sizes):
   """Parts of the events, each with one value of the overflow counter."""
+  numbered = collections.deque(enumerate(events))
   sizes = itertools.cycle(sizes)
   while numbered:
     size, overflow = next(sizes), numbered[0][1][0] >> 31
@@ -96,5 +99,5 @@ def _packets(numbered, sizes):
     while numbered and len(packet) < size:
       if numbered[0][1][0] >> 31 != overflow:
         break
-      packet.append(numbered.pop(0))
+      packet.append(numbered.popleft())
     yield packet

@@ -1,0 +1,143 @@
+"""Events as structured arrays, and next to the tonic library."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlf_jax.data import event_files
+from mlf_jax.data.events import from_array
+from mlf_jax.data.frames import to_frames
+from mlf_jax.errors import UserError
+from tests.data import recordings
+from tests.data.reading import (
+  GOOD,
+  HEADER,
+  HEADER2,
+  assert_holds,
+  event_lists,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+  events=event_lists(34, 2**40),
+  order=st.permutations('txyp'),
+  polarity=st.sampled_from(['?', 'u1', 'i8']),
+)
+def test_structured_array_back_and_forth(events, order, polarity):
+  dtypes = {'t': 'i8', 'x': 'i2', 'y': 'u4', 'p': polarity}
+  array = np.empty(len(events), [(field, dtypes[field]) for field in order])
+  for i, field in enumerate('txyp'):
+    array[field] = [event[i] for event in events]
+  read = from_array(array, (34, 40))
+  assert_holds(read, events, (34, 40))
+  assert_holds(from_array(read.to_array(), (34, 40)), events, (34, 40))
+
+
+def array_of(events, **dtypes):
+  dtypes = {'t': 'i8', 'x': 'i2', 'y': 'i2', 'p': 'i1', **dtypes}
+  return np.array(events, list(dtypes.items()))
+
+
+@pytest.mark.parametrize(
+  ('array', 'problem'),
+  [
+    (array_of(GOOD)[['t', 'x', 'p']], 'with fields t, x, p'),
+    (np.zeros((3, 4), int), r'got shape \(3, 4\) with no fields'),
+    (array_of(GOOD).reshape(2, 2), r'shape \(2, 2\)'),
+    (array_of(GOOD, t='f8'), "'t' must hold integers, got float64"),
+    (array_of(GOOD, x='f4'), "'x' must hold integers, got float32"),
+    (array_of(GOOD, y='?'), "'y' must hold integers, got bool"),
+    (array_of([*GOOD, (901, 0, 0, 2)]), 'event 4 has p = 2, outside 0 to 1'),
+    (array_of([(0, 0, 0, -1)]), 'event 0 has p = -1'),
+    (array_of([*GOOD, (901, 40, 0, 1)]), 'event 4 has x = 40, outside 0 to 39'),
+    (array_of([(0, -1, 0, 1)]), 'event 0 has x = -1'),
+    (array_of([(0, 39, 34, 1)]), 'event 0 has y = 34, outside 0 to 33'),
+    (array_of([*GOOD, (899, 0, 0, 1)]), 'event 4 goes .*from 900 to 899 us'),
+  ],
+)
+def test_wrong_structured_array(array, problem):
+  with pytest.raises(UserError, match=problem) as info:
+    from_array(array, (34, 40))
+  assert '\n' not in str(info.value)
+
+
+def test_advice_of_the_message_sorts_stably():
+  array = array_of([(5, 9, 0, 1), (4, 8, 0, 1), (5, 3, 0, 0)])
+  with pytest.raises(UserError) as info:
+    from_array(array, (34, 40))
+  advice = str(info.value).split('first, ')[1]
+  ordered = eval(advice, {'array': array, 'np': np})
+  assert from_array(ordered, (34, 40)).x.tolist() == [8, 9, 3]
+
+
+@pytest.fixture
+def tonic():
+  return pytest.importorskip('tonic')
+
+
+def many_events(side, number=500):
+  rng = np.random.default_rng(0)
+  times = np.sort(rng.integers(0, 300_000, number)).tolist()
+  places = rng.integers(0, side, (number, 2)).tolist()
+  return [(t, *place, t % 2) for t, place in zip(times, places, strict=True)]
+
+
+def assert_same(events, array):
+  assert len(events) == len(array)
+  for field in 'txyp':
+    np.testing.assert_array_equal(getattr(events, field), array[field])
+
+
+def test_tonic_reads_the_same_from_aedat3(tonic, tmp_path, monkeypatch):
+  # tonic heeds neither the valid bit nor the overflow counter nor the type of
+  # a packet: only without them is there something to compare.
+  path = tmp_path / 'user01.aedat'
+  path.write_bytes(recordings.aedat3(many_events(128), (64, 3)))
+  header = tonic.io.read_aedat_header_from_file
+  assert header(path)[:2] == (3.1, len(HEADER))
+  # Of three values it returns, its own readers expect two.
+  monkeypatch.setattr(
+    tonic.io, 'read_aedat_header_from_file', lambda name: header(name)[:2]
+  )
+  shape, array = tonic.io.read_dvs_ibm(path)
+  assert shape == (128, 128)
+  assert_same(event_files.read_aedat(path), array)
+
+
+def test_tonic_reads_the_same_from_aedat2(tonic, tmp_path, monkeypatch):
+  path = tmp_path / 'user01.aedat'
+  path.write_bytes(recordings.aedat2(many_events(128)))
+  header = tonic.io.read_aedat_header_from_file
+  assert header(path)[:2] == (2.0, len(HEADER2))
+  monkeypatch.setattr(
+    tonic.io, 'read_aedat_header_from_file', lambda name: header(name)[:2]
+  )
+  _, array = tonic.io.read_dvs_128(path)
+  # tonic's axes of this camera are swapped, and its columns not mirrored.
+  array['x'], array['y'] = 127 - array['y'], array['x'].copy()
+  assert_same(event_files.read_aedat(path), array)
+
+
+def test_tonic_reads_the_same_from_n_mnist(tonic, tmp_path):
+  path = tmp_path / '00001.bin'
+  path.write_bytes(recordings.n_mnist(many_events(34)))
+  array = tonic.io.read_mnist_file(path, tonic.io.events_struct)
+  assert_same(event_files.read_n_mnist(path), array)
+
+
+def test_transforms_of_tonic_take_and_give_our_events(tonic):
+  content = recordings.n_mnist(many_events(34))
+  events = event_files.read_n_mnist(io.BytesIO(content))
+  dropped = tonic.transforms.DropEvent(p=0.3)(events.to_array())
+  assert 0 < len(from_array(dropped, (34, 34))) < len(events)
+  half = tonic.transforms.Downsample(spatial_factor=0.5)(events.to_array())
+  assert from_array(half, (17, 17)).x.tolist() == [x // 2 for x in events.x]
+  size = (34, 34, 2)
+  frames = tonic.transforms.ToFrame(size, n_event_bins=5)(events.to_array())
+  np.testing.assert_array_equal(
+    np.moveaxis(frames, 1, -1), to_frames(events, 5, binning='count')
+  )

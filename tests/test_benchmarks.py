@@ -1,0 +1,79 @@
+"""The programs in `benchmarks/` that are quick enough to run."""
+
+import importlib
+import pathlib
+import re
+import sys
+
+import pytest
+
+BENCHMARKS = pathlib.Path(__file__).parents[1] / 'benchmarks'
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+  """Runs a program with arguments; returns exit code and output."""
+  monkeypatch.syspath_prepend(BENCHMARKS)
+
+  def run_program(name, *arguments, **replaced):
+    program = importlib.import_module(name)
+    for function, value in replaced.items():
+      monkeypatch.setattr(program, function, value)
+    monkeypatch.setattr(sys, 'argv', [name, *arguments])
+    return program.main(), capsys.readouterr().out
+
+  yield run_program
+  for path in BENCHMARKS.glob('*.py'):
+    sys.modules.pop(path.stem, None)
+
+
+def test_readers_stand_a_second_of_damaged_recordings(run):
+  code, output = run('fuzz_events', '--seconds=1', '--seed=1')
+  found = re.fullmatch(
+    r'(\d+) inputs: (\d+) accepted, (\d+) clean errors, 0 failures; memory at '
+    r'most 0\.\d+ of what is allowed\n',
+    output,
+  )
+  assert (code, bool(found)) == (0, True), output
+  inputs, accepted, errors = map(int, found.groups())
+  assert inputs == accepted + errors
+  assert min(accepted, errors) > 10
+
+
+@pytest.mark.parametrize(
+  ('breaks', 'says'),
+  [
+    (lambda events: events.t.__setitem__(0, -1), 'AssertionError'),
+    (lambda events: 1 // 0, 'ZeroDivisionError'),
+    (lambda events: bytes(1 << 22), 'bytes of memory for 30 of a file'),
+  ],
+)
+def test_a_reader_that_breaks_its_promise_is_a_failure(run, breaks, says):
+  from mlf_jax.data.event_files import read_n_mnist
+
+  def broken(file, **options):
+    events = read_n_mnist(file, **options)
+    if len(events):
+      breaks(events)
+    return events
+
+  code, output = run(
+    'fuzz_events',
+    '--seconds=60',
+    read_n_mnist=broken,
+    FILE_BYTES={broken: 5},
+    valid_recordings=lambda rng: [bytes(range(30))] * 5,
+    damaged=lambda rng, recordings: recordings[0],
+  )
+  assert code == 1
+  assert says in output
+  assert '10 failures' in output
+  for path in re.findall('saved as (.+)', output):
+    assert pathlib.Path(path).read_bytes() == bytes(range(30))
+    pathlib.Path(path).unlink()
+
+
+def test_benchmark_of_the_readers_covers_every_format(run):
+  _, output = run('events', '--events=16384', resident_share=lambda *_: 0.0)
+  assert output.count('M events/s read, memory') == 4
+  assert output.count('read and binned') == 3
