@@ -1,6 +1,6 @@
 """Multi-level firing neurons and spiking DS-ResNet in JAX and Flax."""
 
-from mlf_jax import errors, models, neuron, norm, surrogate
+from mlf_jax import errors, models, neuron, norm, stream, surrogate
 from mlf_jax.errors import UserError
 from mlf_jax.neuron import MLFParams, MLFState, mlf
 
@@ -15,5 +15,6 @@ __all__ = [
   'models',
   'neuron',
   'norm',
+  'stream',
   'surrogate',
 ]

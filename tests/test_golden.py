@@ -26,7 +26,7 @@ def test_block(x64, residual, place):
   block = BasicBlock(
     features=data['y'].shape[1],
     stride={'same': 1, 'down': 2}[place],
-    fire=functools.partial(layers.fire, neuron.MLFParams(), 4, 'float64'),
+    units=functools.partial(layers.MLFUnits, neuron.MLFParams(), 4, 'float64'),
     conv=functools.partial(nn.Conv, use_bias=False, dtype='float64'),
     norm=TDBatchNorm,
     residual=residual,

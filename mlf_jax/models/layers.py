@@ -1,10 +1,11 @@
 """What the networks share: the time axis, the neuron, initialisers, checks.
 
 Inside a network, time is folded into batch, time-major: [time * batch, ...].
-Only the neuron sees time as an axis of its own.
+Only the neuron and the readout see time as an axis of its own.
 """
 
 import functools
+import math
 import numbers
 from collections.abc import Callable
 
@@ -16,6 +17,9 @@ from jaxtyping import Array, Float, Num
 
 from mlf_jax import neuron
 from mlf_jax.errors import UserError
+
+# Collection of what a network carries from piece to piece of a recording.
+MEMBRANE_POTENTIAL = 'membrane_potential'
 
 # Not truncated, unlike `nn.initializers.he_normal`.
 he_normal = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')
@@ -69,22 +73,38 @@ def enter_time(
   return x.reshape((-1, *x.shape[2:])).astype(dtype), 1
 
 
-def fire(
-  params: neuron.MLFParams,
-  time_steps: int,
-  dtype,
-  x: Float[Array, 'folded *shape'],
-) -> Float[Array, 'folded *shape']:
+class MLFUnits(nn.Module):
   """MLF units over a current whose time is folded into batch.
 
-  The current keeps its precision; the spikes, small integers, come out in the
-  dtype the next layer computes in.
+  They start at rest, or from the membrane potentials in the collection
+  `MEMBRANE_POTENTIAL` if it is given: `u`, [level, batch, ...]. They leave
+  those of the last timestep there if it is mutable.
+
+  Attributes:
+    params: parameters of the units.
+    time_steps: timesteps folded into batch.
+    dtype: dtype of the spikes, that in which the next layer computes.
   """
-  chex.assert_type(x, float)
-  chex.assert_is_divisible(x.shape[0], time_steps)
-  folded = x.shape
-  x = x.reshape((time_steps, -1, *x.shape[1:]))
-  return neuron.run(params, x)[1].reshape(folded).astype(dtype)
+
+  params: neuron.MLFParams
+  time_steps: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'folded *shape']
+  ) -> Float[Array, 'folded *shape']:
+    """Spikes of a current, which keeps its precision."""
+    chex.assert_type(x, float)
+    chex.assert_is_divisible(x.shape[0], self.time_steps)
+    current = x.reshape((self.time_steps, -1, *x.shape[1:]))
+    state = None
+    if self.has_variable(MEMBRANE_POTENTIAL, 'u'):
+      state = neuron.MLFState(self.get_variable(MEMBRANE_POTENTIAL, 'u'))
+    state, spikes = neuron.run(self.params, current, state)
+    if _keeps_state(self):
+      self.put_variable(MEMBRANE_POTENTIAL, 'u', state.membrane_potential)
+    return spikes.reshape(x.shape).astype(self.dtype)
 
 
 def show_every_timestep(
@@ -96,12 +116,51 @@ def show_every_timestep(
   return jnp.broadcast_to(x, (copies, *x.shape)).reshape((-1, *x.shape[1:]))
 
 
-def mean_over_time(
-  x: Float[Array, 'folded *shape'], time_steps: int
-) -> Float[Array, 'batch *shape']:
-  """Mean over the timesteps of a tensor whose time is folded into batch."""
-  chex.assert_is_divisible(x.shape[0], time_steps)
-  return x.reshape((time_steps, -1, *x.shape[1:])).mean(0)
+class Readout(nn.Module):
+  """Mean spikes over space and over all timesteps so far.
+
+  A unit without leak and threshold: it adds up, and divides at the end. Sums
+  of whole numbers below 2**24 are exact in float32, whatever the order, so a
+  recording in pieces ends in the number of the whole one. The collection
+  `MEMBRANE_POTENTIAL` carries the sum, `u` [batch, channel], and the number of
+  timesteps, `time_steps`, as it carries the state of `MLFUnits`.
+
+  Attributes:
+    time_steps: timesteps folded into batch.
+    dtype: dtype of the sum, float32 or wider.
+  """
+
+  time_steps: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'folded *space channel']
+  ) -> Float[Array, 'batch channel']:
+    """Averages `x` over all but batch and channel."""
+    chex.assert_is_divisible(x.shape[0], self.time_steps)
+    x = x.reshape((self.time_steps, -1, *x.shape[1:])).astype(self.dtype)
+    space = x.shape[2:-1]
+    u = x.sum((0, *range(2, x.ndim - 1)))
+    time_steps = jnp.asarray(self.time_steps, jnp.int32)
+    if self.has_variable(MEMBRANE_POTENTIAL, 'u'):
+      u += self.get_variable(MEMBRANE_POTENTIAL, 'u')
+      time_steps += self.get_variable(MEMBRANE_POTENTIAL, 'time_steps')
+    if _keeps_state(self):
+      self.put_variable(MEMBRANE_POTENTIAL, 'u', u)
+      self.put_variable(MEMBRANE_POTENTIAL, 'time_steps', time_steps)
+    # Not a division: compilers turn one into this in some programs only.
+    return u * (1 / (time_steps * math.prod(space)).astype(self.dtype))
+
+
+def _keeps_state(module: nn.Module) -> bool:
+  """Whether a module leaves its state in `MEMBRANE_POTENTIAL`.
+
+  Every collection is mutable at `init`, which is to return no state.
+  """
+  return not module.is_initializing() and module.is_mutable_collection(
+    MEMBRANE_POTENTIAL
+  )
 
 
 class TimestepDropout(nn.Module):
@@ -162,7 +221,7 @@ def check_neuron(module: nn.Module) -> neuron.MLFParams:
   )
 
 
-def neuron_of(module: nn.Module) -> Callable:
-  """The firing function of a network."""
+def units_of(module: nn.Module) -> Callable:
+  """The MLF units of a network, their attributes bound."""
   params = check_neuron(module)
-  return functools.partial(fire, params, module.time_steps, module.dtype)
+  return functools.partial(MLFUnits, params, module.time_steps, module.dtype)

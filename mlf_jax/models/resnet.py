@@ -40,7 +40,7 @@ class BasicBlock(nn.Module):
   Attributes:
     features: output channels.
     stride: stride of the first convolution and of the shortcut.
-    fire: firing function, current to spikes.
+    units: MLF units, their attributes bound.
     conv: convolution, all but its features and size bound.
     norm: tdBN, its attributes bound.
     residual: 'ds': the second unit fires before the addition, so that the
@@ -50,7 +50,7 @@ class BasicBlock(nn.Module):
 
   features: int
   stride: int
-  fire: Callable
+  units: Callable
   conv: Callable
   norm: Callable
   residual: str = 'ds'
@@ -69,20 +69,23 @@ class BasicBlock(nn.Module):
       )(x)
       residual = self.norm(name='shortcut_bn')(residual, not train)
       if self.shortcut == 'mlf':
-        residual = self.fire(residual)
+        residual = self.units()(residual)
 
     y = self.conv(self.features, (3, 3), stride, 1, name='conv1')(x)
-    y = self.fire(self.norm(name='bn1')(y, not train))
+    y = self.units()(self.norm(name='bn1')(y, not train))
     y = self.conv(self.features, (3, 3), 1, 1, name='conv2')(y)
     y = self.norm(name='bn2')(y, not train)
     if self.residual == 'ds':
       # Spikes are exact in any dtype, so the sum takes the shortcut's.
-      return self.fire(y).astype(residual.dtype) + residual
-    return self.fire(y + residual.astype(y.dtype))
+      return self.units()(y).astype(residual.dtype) + residual
+    return self.units()(y + residual.astype(y.dtype))
 
 
 class SpikingResNet(nn.Module):
   """Spiking residual network with MLF units and tdBN.
+
+  The collection 'membrane_potential' carries a recording from call to call: see
+  `mlf_jax.stream`.
 
   Attributes:
     stage_sizes: blocks in each stage; the first block of every stage but the
@@ -164,7 +167,7 @@ class SpikingResNet(nn.Module):
     Raises:
       UserError: wrong rank or wrong number of timesteps.
     """
-    fire = layers.neuron_of(self)
+    units = layers.units_of(self)
     param_dtype = neuron.membrane_dtype(self.dtype)
     conv = functools.partial(
       nn.Conv,
@@ -183,7 +186,7 @@ class SpikingResNet(nn.Module):
       x = norm(affine=False, name='bn0')(x, not train, copies)
     x = conv(self.widths[0], (3, 3), 1, 1, name='conv1')(x)
     x = norm(name='bn1')(x, not train, copies)
-    x = fire(layers.show_every_timestep(x, copies))
+    x = units()(layers.show_every_timestep(x, copies))
     for stage, (size, features) in enumerate(
       zip(self.stage_sizes, self.widths, strict=True)
     ):
@@ -191,7 +194,7 @@ class SpikingResNet(nn.Module):
         x = BasicBlock(
           features,
           2 if stage > 0 and i == 0 else 1,
-          fire,
+          units,
           conv,
           norm,
           self.residual,
@@ -199,9 +202,8 @@ class SpikingResNet(nn.Module):
           name=f'layer{stage + 1}_{i}',
         )(x, train)
 
-    x = x.astype(param_dtype).mean((1, 2))
-    # The dense layer is linear: averaging over time first is the same.
-    x = layers.mean_over_time(x, self.time_steps)
+    # The dense layer is linear: averaging before it is the same.
+    x = layers.Readout(self.time_steps, param_dtype)(x)
     return nn.Dense(
       self.num_classes,
       kernel_init=layers.he_normal,

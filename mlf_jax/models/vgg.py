@@ -22,6 +22,9 @@ _GROUPS = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)
 class SpikingVGG(nn.Module):
   """Spiking VGG-16: conv3x3-tdBN-MLF groups, then two dense MLF layers.
 
+  The collection 'membrane_potential' carries a recording from call to call: see
+  `mlf_jax.stream`.
+
   Attributes:
     num_classes: number of classes.
     time_steps: timesteps T. May differ between training and inference.
@@ -82,7 +85,7 @@ class SpikingVGG(nn.Module):
     Raises:
       UserError: wrong rank, size or number of timesteps.
     """
-    fire = layers.neuron_of(self)
+    units = layers.units_of(self)
     param_dtype = neuron.membrane_dtype(self.dtype)
     norm = functools.partial(
       TDBatchNorm, threshold=self.thresholds[0], axis_name=self.axis_name
@@ -112,7 +115,7 @@ class SpikingVGG(nn.Module):
         )(x)
         x = norm(name=f'feature{index}_bn')(x, not train, copies)
         # Only the stem sees an image; from its spikes on there is time.
-        x = fire(layers.show_every_timestep(x, copies))
+        x = units()(layers.show_every_timestep(x, copies))
         copies = 1
         index += 1
       x = nn.avg_pool(x, (2, 2), (2, 2))
@@ -121,20 +124,22 @@ class SpikingVGG(nn.Module):
     x = x.reshape((x.shape[0], -1))
     # Likewise they count the units and dropouts between the dense layers.
     for index, features in ((0, 512), (3, 256)):
-      x = fire(self._dense(features, x, index).astype(param_dtype))
+      x = self._dense(features, x, index, self.dtype)
+      x = units()(x.astype(param_dtype))
       x = layers.TimestepDropout(
         self.dropout_rate, self.time_steps, self.axis_name
       )(x, not train)
-    x = self._dense(self.num_classes, x, 6).astype(param_dtype)
-    return layers.mean_over_time(x, self.time_steps)
+    # The last dense layer is linear: averaging before it is the same.
+    x = layers.Readout(self.time_steps, param_dtype)(x)
+    return self._dense(self.num_classes, x, 6, param_dtype)
 
-  def _dense(self, features, x, index):
+  def _dense(self, features, x, index, dtype):
     init = layers.uniform_fan_in(x.shape[-1])
     return nn.Dense(
       features,
       kernel_init=init,
       bias_init=init,
-      dtype=self.dtype,
+      dtype=dtype,
       param_dtype=neuron.membrane_dtype(self.dtype),
       name=f'classifier{index}',
     )(x)

@@ -14,6 +14,7 @@ from mlf_jax.training import run as run_lib
 from mlf_jax.training import workdir as workdir_lib
 from mlf_jax.training.checkpoint import CheckpointStore
 from mlf_jax.training.parallel import DataParallel
+from mlf_jax.training.state import TrainState
 from mlf_jax.training.step import Steps
 
 
@@ -85,16 +86,30 @@ def evaluate(
   return line
 
 
-def _evaluate(workdir, config, which, time_steps):
-  parallel = DataParallel(config.parallel)
-  # A run of other devices may have had batches these cannot share evenly.
-  n = parallel.num_devices
-  config.eval_batch_size = -(-config.eval_batch_size // n) * n
-  run = run_lib.load(config)
+def restore(
+  workdir: pathlib.Path,
+  run: run_lib.Run,
+  which: str = 'best',
+  sharding: jax.sharding.Sharding | None = None,
+) -> tuple[int, TrainState]:
+  """Reads a checkpoint of a run in whose directory nothing is changed.
+
+  Args:
+    workdir: directory of the run.
+    run: the run, as its configuration says.
+    which: 'best' or 'last'.
+    sharding: where the state is put; by default where JAX puts arrays.
+
+  Returns:
+    Number of training steps and the state after them.
+
+  Raises:
+    UserError: no checkpoint, or none that can be read.
+  """
   template = jax.eval_shape(lambda: run_lib.init_state(run))
   template = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=parallel.replicated
+      leaf.shape, leaf.dtype, sharding=sharding
     ),
     template,
   )
@@ -104,6 +119,16 @@ def _evaluate(workdir, config, which, time_steps):
   if restored is None:
     raise UserError(f'{workdir} has no checkpoint yet')
   step, state, _ = restored
+  return step, state
+
+
+def _evaluate(workdir, config, which, time_steps):
+  parallel = DataParallel(config.parallel)
+  # A run of other devices may have had batches these cannot share evenly.
+  n = parallel.num_devices
+  config.eval_batch_size = -(-config.eval_batch_size // n) * n
+  run = run_lib.load(config)
+  step, state = restore(workdir, run, which, parallel.replicated)
 
   if time_steps is None:
     time_steps = config.model.time_steps

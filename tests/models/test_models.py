@@ -148,6 +148,36 @@ def test_time_steps_change_at_inference():
     assert np.all(np.isfinite(other)) and np.any(one != other)
 
 
+def test_init_and_training_return_no_membrane_potential(flax_pools):
+  for model, x in (
+    (TINY(), frames()),
+    (SpikingVGG(10, time_steps=1), jnp.zeros(IMAGE)),
+  ):
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    assert variables.keys() == {'params', 'batch_stats'}
+    _, new = jax.eval_shape(
+      functools.partial(model.apply, train=True, mutable=['batch_stats']),
+      variables,
+      x,
+      rngs={'dropout': jax.random.key(0)},
+    )
+    assert new.keys() == {'batch_stats'}
+
+
+def test_membrane_potential_continues_an_image():
+  """One timestep and two more are three."""
+  model, two = TINY(), TINY(time_steps=2)
+  x = images()
+  variables = init(model, x)
+  first = functools.partial(
+    TINY(time_steps=1).apply, mutable=['membrane_potential']
+  )
+  _, state = jax.jit(first)(variables, x)
+  two_more = apply(two, {**variables, **state}, x)
+  np.testing.assert_array_equal(two_more, apply(model, variables, x))
+  assert np.any(two_more != apply(two, variables, x))
+
+
 @pytest.mark.parametrize('residual', ['ds', 'plain'])
 @pytest.mark.parametrize('shortcut', ['mlf', 'norm'])
 def test_blocks_of_each_kind(residual, shortcut):

@@ -1,0 +1,127 @@
+"""Recordings that arrive in pieces, with the decision so far after each.
+
+    state = stream.init(model, variables, frame_shape=(64, 64, 2))
+    for frames in pieces:  # [1, time, 64, 64, 2]
+      state, logits = stream.feed(model, variables, state, frames)
+
+After every piece the logits are those of the network for all frames so far in
+one call. They are the same to the last bit if what enters the readout is whole
+numbers (everywhere but with `residual='ds', shortcut='norm'`) and no membrane
+potential lies so close to a threshold that the rounding of a convolution, which
+may depend on the number of frames in a call, decides about a spike.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+
+from mlf_jax.errors import UserError
+from mlf_jax.models import SpikingResNet, SpikingVGG, layers
+
+
+@functools.partial(
+  jax.tree_util.register_dataclass,
+  data_fields=('collection',),
+  meta_fields=('frame_shape',),
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class StreamState:
+  """What a network carries through a batch of recordings, a pytree.
+
+  Attributes:
+    collection: the Flax collection 'membrane_potential' of the network.
+    frame_shape: (batch, height, width, channel) of the recordings.
+  """
+
+  collection: Any
+  frame_shape: tuple[int, int, int, int]
+
+
+def init(
+  model: SpikingResNet | SpikingVGG,
+  variables: dict[str, Any],
+  frame_shape: tuple[int, int, int],
+  batch_size: int = 1,
+) -> StreamState:
+  """State before the first frame: every membrane potential is 0.
+
+  Args:
+    model: the network; its `time_steps` do not matter.
+    variables: `params` and `batch_stats`.
+    frame_shape: (height, width, channel) of the recordings.
+    batch_size: number of recordings that are fed side by side.
+
+  Raises:
+    UserError: `frame_shape` is not three sizes, or the variables are not those
+      of the network on such frames.
+  """
+  layers.check_sizes(frame_shape=frame_shape, batch_size=batch_size)
+  if not isinstance(frame_shape, (tuple, list)) or len(frame_shape) != 3:
+    raise UserError(
+      f'frame_shape must be (height, width, channel), got {frame_shape}'
+    )
+  frames = jax.ShapeDtypeStruct((batch_size, 1, *frame_shape), jnp.float32)
+  one_frame = model.clone(time_steps=1)
+  wanted = jax.eval_shape(one_frame.init, jax.random.key(0), frames)
+  given = flax.traverse_util.flatten_dict(variables, sep='/')
+  for name, leaf in flax.traverse_util.flatten_dict(wanted, sep='/').items():
+    shape = given[name].shape if name in given else 'missing'
+    if shape != leaf.shape:
+      raise UserError(
+        'the variables are not those of this network on frames of '
+        f'{frame_shape}: {name} is {shape} instead of {leaf.shape}'
+      )
+  _, collection = jax.eval_shape(
+    functools.partial(_apply, one_frame), variables, {}, frames
+  )
+  zeros = lambda leaf: jnp.zeros(leaf.shape, leaf.dtype)
+  return StreamState(
+    jax.tree.map(zeros, collection), (batch_size, *frame_shape)
+  )
+
+
+@functools.partial(jax.jit, static_argnames='model')
+def feed(
+  model: SpikingResNet | SpikingVGG,
+  variables: dict[str, Any],
+  state: StreamState,
+  frames: Num[Array, 'batch time height width channel'],
+) -> tuple[StreamState, Float[Array, 'batch classes']]:
+  """Feeds the next frames; compiled once for every number of them.
+
+  Args:
+    model: the network; its `time_steps` do not matter.
+    variables: `params` and `batch_stats`.
+    state: state after the frames before.
+    frames: at least one frame, of any real dtype, normalised as in training.
+
+  Returns:
+    The state after the frames, and the logits [batch, classes] for all frames
+    so far, float32 or wider. They are a mean over time, for which a float32
+    network adds up spikes exactly as long as no sum exceeds 2**24; a recording
+    without end should start anew before.
+
+  Raises:
+    UserError: frames of another shape than those before.
+  """
+  batch, *rest = state.frame_shape
+  if frames.shape != (batch, *frames.shape[1:2], *rest) or 0 in frames.shape:
+    raise UserError(
+      f'frames of shape {frames.shape} do not continue recordings of shape '
+      f'[{batch}, time, {", ".join(map(str, rest))}]'
+    )
+  logits, collection = _apply(model, variables, state.collection, frames)
+  return StreamState(collection, state.frame_shape), logits
+
+
+def _apply(model, variables, collection, frames):
+  name = layers.MEMBRANE_POTENTIAL
+  logits, new = model.clone(time_steps=frames.shape[1]).apply(
+    {**variables, name: collection}, frames, mutable=[name]
+  )
+  return logits, new[name]
