@@ -174,7 +174,7 @@ def _flag_mistake(error: Exception) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-  """`python -m mlf_jax`: what is done with a trained network.
+  """`python -m mlf_jax`: what is done before and after training.
 
   Args:
     argv: arguments after the program's name; those of the process by default.
@@ -202,26 +202,98 @@ def main(argv: list[str] | None = None) -> int:
     type=_positive,
     help='timesteps to run instead of those of training; of frames the first',
   )
+  evaluate.set_defaults(run=_evaluate)
+  _add_prepare(commands)
   arguments = parser.parse_args(argv)
+  return _run(lambda: arguments.run(arguments))
 
-  def run():
-    from mlf_jax.training import evaluation
 
-    evaluation.evaluate(
-      arguments.workdir, arguments.checkpoint, arguments.time_steps
-    )
-    return 0
+def _evaluate(arguments):
+  from mlf_jax.training import evaluation
 
-  return _run(run)
+  evaluation.evaluate(
+    arguments.workdir, arguments.checkpoint, arguments.time_steps
+  )
+  return 0
+
+
+def _add_prepare(commands):
+  """The command that converts recordings and trains nothing."""
+  prepare = commands.add_parser(
+    'prepare',
+    help='make frames of the recordings of a data set, and say what is in it',
+  )
+  prepare.add_argument('name', help='dvs_gesture, cifar10_dvs or n_mnist')
+  prepare.add_argument(
+    '--manual_dir', default='', help='the archives, or their extracted folder'
+  )
+  prepare.add_argument(
+    '--data_dir',
+    default='',
+    help='folder of prepared data sets (default: that of TensorFlow Datasets)',
+  )
+  prepare.add_argument(
+    '--time_steps', type=_positive, help='frames a sample (default: the paper)'
+  )
+  prepare.add_argument(
+    '--binning', help="'window', 'span' or 'count' (default: window)"
+  )
+  prepare.add_argument(
+    '--window_ms',
+    type=_positive_float,
+    help='length of a window in milliseconds (default: the paper)',
+  )
+  prepare.add_argument(
+    '--downsample',
+    type=_positive_float,
+    help='pixels of the sensor a pixel of a frame (default: the paper)',
+  )
+  prepare.add_argument(
+    '--backwards',
+    help="'error' (default) skips a recording whose time goes back, 'sort' "
+    'puts its events in order',
+  )
+  prepare.add_argument(
+    '--processes', type=_positive, help='processes (default: one a CPU core)'
+  )
+  prepare.set_defaults(run=_prepare)
+
+
+def _prepare(arguments):
+  from mlf_jax.data import prepared
+
+  frames = prepared.frames_of(
+    arguments.name,
+    time_steps=arguments.time_steps,
+    binning=arguments.binning,
+    window_ms=arguments.window_ms,
+    downsample=arguments.downsample,
+  )
+  directory = prepared.prepare(
+    arguments.name,
+    frames,
+    arguments.data_dir,
+    arguments.manual_dir,
+    arguments.backwards,
+    arguments.processes,
+  )
+  print(prepared.describe(directory))
+  return 0
 
 
 def _positive(text: str) -> int:
+  if not re.fullmatch('[1-9][0-9]{0,8}', text):
+    raise argparse.ArgumentTypeError(f'{text!r} is no whole number above 0')
+  return int(text)
+
+
+def _positive_float(text: str) -> float:
   try:
-    value = int(text)
+    value = float(text)
   except ValueError:
     value = 0
-  if value < 1:
-    raise argparse.ArgumentTypeError(f'{text!r} is no number of timesteps')
+  if not 0 < value < float('inf'):
+    raise argparse.ArgumentTypeError(f'{text!r} is no number above 0')
   return value
 
 

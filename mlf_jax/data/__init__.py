@@ -7,17 +7,32 @@ from mlf_jax.data.augment import (
   sample_keys,
 )
 from mlf_jax.data.dataset import Dataset
+from mlf_jax.data.event_augment import (
+  drop_events,
+  mix_shares,
+  mix_up,
+  random_cutout,
+  random_rotation,
+  random_time_shift,
+)
 from mlf_jax.data.pipeline import eval_batches, steps_per_epoch, train_batch
-from mlf_jax.data.sources import load, names
+from mlf_jax.data.sources import event_names, load, names
 
 __all__ = [
   'Dataset',
+  'drop_events',
   'eval_batches',
+  'event_names',
   'load',
+  'mix_shares',
+  'mix_up',
   'names',
   'normalize',
   'random_crop',
+  'random_cutout',
   'random_flip',
+  'random_rotation',
+  'random_time_shift',
   'sample_keys',
   'steps_per_epoch',
   'train_batch',

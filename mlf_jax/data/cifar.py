@@ -60,7 +60,7 @@ def load(name: str, split: str, data_dir: str, manual_dir: str) -> Dataset:
         with contextlib.suppress(OSError):
           folder.rmdir()  # Only what this call made and left empty.
       raise
-    directory = tfds_store.prepare(archive, splits, class_names, root)
+    directory = tfds_store.prepare_cifar(archive, splits, class_names, root)
   images, labels = tfds_store.read_split(directory, split)
   mean, std = _STATISTICS[name]
   return Dataset(

@@ -22,6 +22,7 @@ class Dataset:
     scale: the value of `images` that stands for 1.0.
     mean: mean per channel of the training images divided by `scale`.
     std: standard deviation per channel of the same.
+    ids: str [n], the name of each recording of an event data set, else None.
   """
 
   name: str
@@ -33,6 +34,7 @@ class Dataset:
   scale: float
   mean: tuple[float, ...]
   std: tuple[float, ...]
+  ids: np.ndarray | None = None
 
   def __len__(self) -> int:
     """Returns the number of samples."""
@@ -40,12 +42,17 @@ class Dataset:
 
   @functools.cached_property
   def split_hash(self) -> str:
-    """First 16 hex digits of the SHA-256 of the labels, then the images.
+    """First 16 hex digits of the SHA-256 of the labels, then of the members.
 
-    Two runs whose hashes agree saw the same samples in the same order.
+    Two runs whose hashes agree saw the same samples in the same order. Images
+    stand for themselves; recordings are known by their names, so that the
+    hashes of two ways to make frames of them compare.
     """
     digest = hashlib.sha256()
     # Little-endian whatever the machine, so that the hash compares.
     digest.update(np.ascontiguousarray(self.labels, '<i4').data)
-    digest.update(np.ascontiguousarray(self.images).data)
+    if self.ids is None:
+      digest.update(np.ascontiguousarray(self.images).data)
+    else:
+      digest.update('\n'.join(self.ids).encode())
     return digest.hexdigest()[:16]

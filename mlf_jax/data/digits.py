@@ -1,10 +1,13 @@
 """The handwritten digits that ship with scikit-learn: no download at all."""
 
 import numpy as np
+from jaxtyping import Int32, Int64, UInt8
 
 from mlf_jax.data.dataset import Dataset
 
-_SCALE = 16
+SPLIT_NAME = 'stratified-20%-seed0'
+# The largest value of a pixel.
+SCALE = 16
 _TEST_SHARE = 0.2
 
 
@@ -25,30 +28,48 @@ def load(split: str) -> Dataset:
   Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits",
   UCI Machine Learning Repository, 1998 (its test part).
   """
-  # Importing scikit-learn takes a second that only this data set should cost.
-  from sklearn.datasets import load_digits
-
-  bunch = load_digits()
-  images = bunch.images.astype(np.uint8)[..., np.newaxis]
-  labels = bunch.target.astype(np.int32)
-  is_test = _stratified_test_mask(labels)
-  train_images = images[~is_test] / _SCALE
-  members = is_test if split == 'test' else ~is_test
+  images, labels = published()
+  train_images = images[members('train', labels)] / SCALE
+  of_split = members(split, labels)
   return Dataset(
     name='digits',
     split=split,
-    split_name='stratified-20%-seed0',
-    images=images[members],
-    labels=labels[members],
+    split_name=SPLIT_NAME,
+    images=images[of_split, ..., np.newaxis],
+    labels=labels[of_split],
     num_classes=10,
-    scale=_SCALE,
+    scale=SCALE,
     mean=(float(train_images.mean()),),
     std=(float(train_images.std()),),
   )
 
 
+def published() -> tuple[
+  UInt8[np.ndarray, 'digit 8 8'], Int32[np.ndarray, 'digit']
+]:
+  """All images, values 0..16, and labels, in scikit-learn's order."""
+  # Importing scikit-learn takes a second that only this data set should cost.
+  from sklearn.datasets import load_digits
+
+  bunch = load_digits()
+  return bunch.images.astype(np.uint8), bunch.target.astype(np.int32)
+
+
+def members(
+  split: str, labels: Int32[np.ndarray, 'digit']
+) -> Int64[np.ndarray, 'member']:
+  """Numbers of the images in a split, in increasing order.
+
+  Args:
+    split: 'train' or 'test'.
+    labels: of all images, from `published`.
+  """
+  is_test = _stratified_test_mask(labels)
+  return np.flatnonzero(is_test if split == 'test' else ~is_test)
+
+
 def _stratified_test_mask(labels: np.ndarray) -> np.ndarray:
-  """Returns bool [n], true at the members of the test set."""
+  """Returns bool [digit], true at the members of the test set."""
   # RandomState's stream is frozen by NumPy; default_rng's may change.
   random = np.random.RandomState(0)
   is_test = np.zeros(len(labels), bool)

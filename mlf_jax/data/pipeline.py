@@ -28,7 +28,11 @@ def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
 
 
 def train_batch(
-  dataset: Dataset, batch_size: int, seed: int, step: int
+  dataset: Dataset,
+  batch_size: int,
+  seed: int,
+  step: int,
+  with_partners: bool = False,
 ) -> dict[str, np.ndarray]:
   """Returns the batch of one training step.
 
@@ -39,11 +43,16 @@ def train_batch(
     batch_size: size of the global batch.
     seed: of the run, not negative.
     step: number of the training step, from 0 through all epochs.
+    with_partners: whether each sample comes with another one of the batch, the
+      one half a batch further on, to be mixed with. Chosen here, where the
+      whole batch is, it is the same however many devices there are.
 
   Returns:
     image: uint8 [batch_size, ...].
     label: int32 [batch_size].
     position: int32 [batch_size], the place in the batch, for `sample_keys`.
+    partner_image, partner_label, partner_position: the same of the partner of
+      each sample, only with partners.
 
   Raises:
     UserError: there is not one full batch.
@@ -51,11 +60,17 @@ def train_batch(
   epoch, place = divmod(step, steps_per_epoch(dataset, batch_size))
   order = _permutation(len(dataset), seed, epoch)
   members = order[place * batch_size : (place + 1) * batch_size]
-  return {
+  batch = {
     'image': dataset.images[members],
     'label': dataset.labels[members],
     'position': np.arange(batch_size, dtype=np.int32),
   }
+  if with_partners:
+    batch |= {
+      f'partner_{name}': np.roll(value, -(batch_size // 2), axis=0)
+      for name, value in batch.items()
+    }
+  return batch
 
 
 # Of all steps of an epoch, only the first pays for the permutation.

@@ -2,8 +2,8 @@
 
 The library's own builders need TensorFlow to extract the archive and to encode
 PNG. The one here writes what they write (name, version, features, splits, order
-of the records) in ArrayRecord. This is the one file that imports
-tensorflow_datasets, which takes seconds: import it where it is needed.
+of the records) in ArrayRecord. Importing tensorflow_datasets takes seconds:
+import this file, and `tfds_events`, where it is needed.
 """
 
 import contextlib
@@ -94,7 +94,7 @@ def find_prepared(name: str, data_dir: pathlib.Path) -> pathlib.Path | None:
   return versions[max(versions)] if versions else None
 
 
-def prepare(
+def prepare_cifar(
   archive: Archive,
   splits: dict[str, Records],
   class_names: dict[str, list[str]],
@@ -115,7 +115,16 @@ def prepare(
     UserError: the folder cannot be written.
   """
   builder = _CifarBuilder(archive, splits, class_names, data_dir)
+  return prepare(builder, archive.name, data_dir)
+
+
+def prepare(
+  builder: tfds.core.DatasetBuilder, name: str, data_dir: pathlib.Path
+) -> pathlib.Path:
+  """Prepares a data set and returns its folder."""
   failure = None
+  # Its bars come one on top of the other, with the names of temporary files.
+  tfds.disable_progress_bar()
   try:
     # The library announces on stdout, where results belong, a download.
     with contextlib.redirect_stdout(io.StringIO()):
@@ -124,7 +133,7 @@ def prepare(
   except (OSError, RuntimeError) as error:
     failure = error
   # Another process that was faster is no failure: its copy is as good.
-  directory = find_prepared(archive.name, data_dir)
+  directory = find_prepared(name, data_dir)
   if directory is None:
     reason = failure or 'it exists but lacks dataset_info.json: delete it'
     raise UserError(
@@ -150,7 +159,7 @@ def read_split(
   Raises:
     UserError: the folder is damaged or holds something else.
   """
-  try:
+  with reading(directory, split):
     builder = tfds.builder_from_directory(directory)
     features = builder.info.features
     count = builder.info.splits[split].num_examples
@@ -160,7 +169,7 @@ def read_split(
     read = 0
     # Pillow decodes PNG whether or not OpenCV, the library's choice, is there.
     decoders = {'image': tfds.decode.SkipDecoding()}
-    for record in _serialized_examples(builder, split):
+    for record in serialized_examples(builder, split):
       example = features.deserialize_example_np(record, decoders=decoders)
       with Image.open(io.BytesIO(example['image'])) as image:
         images[read] = image
@@ -169,19 +178,28 @@ def read_split(
       read += 1
     if read != count:
       raise ValueError(f'{read} records where {count} should be')
-  # What a damaged file raises depends on where it is damaged: the readers of
-  # the container, the protocol buffer and the PNG have no common error.
-  except Exception as error:
-    raise UserError(
-      f'The {split} split prepared in {directory} cannot be read'
-      f' ({type(error).__name__}: {_one_line(error)}): delete the folder to'
-      ' have it prepared anew.'
-    ) from error
   order = np.argsort(ids, kind='stable')
   return images[order], labels[order]
 
 
-def _serialized_examples(
+@contextlib.contextmanager
+def reading(directory: pathlib.Path, part: str) -> Iterator[None]:
+  """Makes one error of all that reading a damaged folder may raise.
+
+  What that is depends on where it is damaged: the readers of the container, the
+  protocol buffer and the PNG have no common error.
+  """
+  try:
+    yield
+  except Exception as error:
+    raise UserError(
+      f'The {part} split prepared in {directory} cannot be read'
+      f' ({type(error).__name__}: {_one_line(error)}): delete the folder to'
+      ' have it prepared anew.'
+    ) from error
+
+
+def serialized_examples(
   builder: tfds.core.DatasetBuilder, split: str
 ) -> Iterator[bytes]:
   """Yields the tf.train.Example messages of a split as stored."""

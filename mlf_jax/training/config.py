@@ -1,7 +1,8 @@
 """The fields of a configuration, their defaults and their validation.
 
 A file under `configs/` starts from `default()` and changes what it needs. The
-defaults are the recipe of the paper for CIFAR-10.
+defaults are the recipe of the paper for CIFAR-10. Which fields there are
+depends on the network, and on whether the data set is one of event cameras.
 """
 
 import hashlib
@@ -12,14 +13,17 @@ from collections.abc import Mapping
 import ml_collections
 
 from mlf_jax import data, models
+from mlf_jax.data.frames import BINNINGS
 from mlf_jax.errors import UserError, unknown
 from mlf_jax.surrogate import SURROGATES
+from mlf_jax.training import event_config
 
 _MODELS = ('spiking_resnet', 'spiking_vgg16')
 _DTYPES = ('float32', 'bfloat16', 'float64')
 # The values of the fields that are names.
 CHOICES = {
   'data.name': data.names(),
+  'data.binning': BINNINGS,
   'model.name': _MODELS,
   'model.residual': ('ds', 'plain'),
   'model.shortcut': ('', 'mlf', 'norm'),
@@ -31,12 +35,16 @@ CHOICES = {
 }
 
 
-def default(model: str = 'spiking_resnet') -> ml_collections.ConfigDict:
+def default(
+  model: str = 'spiking_resnet', data_name: str = 'cifar10'
+) -> ml_collections.ConfigDict:
   """A configuration with every field at its default.
 
   Args:
     model: 'spiking_resnet' or 'spiking_vgg16'; decides what `config.model`
       holds.
+    data_name: one of `data.names()`; decides what `config.data` and
+      `config.augment` hold.
   """
   c = ml_collections.ConfigDict()
   # Decides initialisation, order of the samples, augmentation and dropout.
@@ -52,16 +60,19 @@ def default(model: str = 'spiking_resnet') -> ml_collections.ConfigDict:
   c.ema_decay = 0.0
 
   c.data = ml_collections.ConfigDict()
-  c.data.name = 'cifar10'
+  c.data.name = data_name
   # Where prepared data sets lie; empty: $TFDS_DATA_DIR, ~/tensorflow_datasets.
   c.data.dir = ''
   # Folder with the archive as downloaded by hand; empty: download it.
   c.data.manual_dir = ''
 
   c.augment = ml_collections.ConfigDict()
-  c.augment.flip = True
-  # Pixels of padding before a random crop to the original size.
-  c.augment.crop_padding = 4
+  if data_name in data.event_names():
+    event_config.add_fields(c)
+  else:
+    c.augment.flip = True
+    # Pixels of padding before a random crop to the original size.
+    c.augment.crop_padding = 4
 
   c.model = m = ml_collections.ConfigDict()
   m.name = model
@@ -132,18 +143,10 @@ def validate(config: ml_collections.ConfigDict, num_devices: int) -> None:
   for field, choices in CHOICES.items():
     if field in flat and flat[field] not in choices:
       raise unknown(f'config.{field}', flat[field], choices)
-  expected = flatten(default(config.model.name))
-  if flat.keys() != expected.keys():
-    field = sorted(flat.keys() ^ expected.keys())[0]
-    verb = 'is no field of' if field in flat else 'is missing for'
-    raise UserError(
-      f'config.{field} {verb} {config.model.name}; instead of changing '
-      'config.model.name, use a configuration that starts from it, such as '
-      'configs/cifar10.py:vgg16'
-    )
+  _validate_fields(config, flat)
 
   def require(ok, field, range_):
-    if not ok(flat[field]):
+    if field in flat and not ok(flat[field]):
       raise UserError(f'config.{field} must be {range_}, got {flat[field]}')
 
   for field, value in flat.items():
@@ -167,6 +170,10 @@ def validate(config: ml_collections.ConfigDict, num_devices: int) -> None:
     'seed',
     'num_steps',
     'augment.crop_padding',
+    'augment.translation',
+    'augment.cutout',
+    'augment.time_shift',
+    'augment.mixup',
     'optimizer.weight_decay',
     'optimizer.clip_norm',
     'schedule.warmup_epochs',
@@ -174,13 +181,19 @@ def validate(config: ml_collections.ConfigDict, num_devices: int) -> None:
     require(lambda v: v >= 0, field, 'at least 0')
   for field in ('optimizer.learning_rate', 'eval_every_epochs'):
     require(lambda v: v > 0, field, 'positive')
-  for field in ('label_smoothing', 'ema_decay', 'optimizer.momentum'):
+  for field in (
+    'label_smoothing',
+    'ema_decay',
+    'augment.event_drop',
+    'optimizer.momentum',
+  ):
     require(lambda v: 0 <= v < 1, field, 'in [0, 1)')
   require(lambda v: 0 < v <= 1, 'schedule.step_factor', 'in (0, 1]')
-  if 'model.widths' in flat:
-    require(
-      lambda v: len(v) == 3, 'model.widths', 'one width a stage, of three'
-    )
+  require(lambda v: len(v) == 3, 'model.widths', 'one width a stage, of three')
+  require(lambda v: 0 <= v <= 180, 'augment.rotation', 'in [0, 180]')
+  require(lambda v: v >= 1, 'data.downsample', 'at least 1')
+  if config.data.name in data.event_names():
+    event_config.validate(config)
   for field in ('batch_size', 'eval_batch_size'):
     if flat[field] % num_devices:
       near = max(1, round(flat[field] / num_devices)) * num_devices
@@ -190,6 +203,26 @@ def validate(config: ml_collections.ConfigDict, num_devices: int) -> None:
       )
   # Before any download: what the network itself checks.
   make_model(config, num_classes=1, axis_name=None)
+
+
+def _validate_fields(config, flat):
+  """The fields are those of the network and the data set."""
+  expected = flatten(default(config.model.name, config.data.name))
+  different = flat.keys() ^ expected.keys()
+  if not different:
+    return
+  of_model = [field for field in different if field.startswith('model.')]
+  field = min(of_model or different)
+  if of_model:
+    cause, start = 'config.model.name', 'configs/cifar10.py:vgg16'
+  else:
+    cause, start = 'config.data.name', f'configs/{config.data.name}.py'
+  name = config.model.name if of_model else config.data.name
+  verb = 'is no field of' if field in flat else 'is missing for'
+  raise UserError(
+    f'config.{field} {verb} {name}; instead of changing {cause}, use a '
+    f'configuration that starts from it, such as {start}'
+  )
 
 
 def make_model(
@@ -235,7 +268,7 @@ def from_json(stored: Mapping) -> ml_collections.ConfigDict:
     UserError: it is not a configuration of this version.
   """
   try:
-    config = default(stored['model']['name'])
+    config = default(stored['model']['name'], stored['data']['name'])
     config.update(ml_collections.ConfigDict(_tuples(stored)))
   except (KeyError, TypeError, ValueError, AttributeError) as error:
     reason = str(error).splitlines()[0]

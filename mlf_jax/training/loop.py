@@ -16,8 +16,8 @@ import jax
 import ml_collections
 
 from mlf_jax import data
+from mlf_jax.training import augmentation, report
 from mlf_jax.training import config as config_lib
-from mlf_jax.training import report
 from mlf_jax.training import run as run_lib
 from mlf_jax.training import workdir as workdir_lib
 from mlf_jax.training.checkpoint import CheckpointStore
@@ -119,7 +119,11 @@ def _run(stack, run, workdir, parallel, state):
   # --- Compilation ---
   print(_introduction(run, parallel, state, workdir), flush=True)
   batch_at = functools.partial(
-    data.train_batch, run.train_set, config.batch_size, config.seed
+    data.train_batch,
+    run.train_set,
+    config.batch_size,
+    config.seed,
+    with_partners=augmentation.mixes(config),
   )
   print('compiling the training step ...', flush=True)
   train_step = (

@@ -6,6 +6,7 @@ import functools
 import ml_collections
 
 from mlf_jax import data
+from mlf_jax.data.frames import FrameSpec
 from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import optimizer as optimizer_lib
@@ -82,27 +83,48 @@ class Run:
   steps: Steps
 
 
+def load_split(config: ml_collections.ConfigDict, split: str) -> data.Dataset:
+  """Loads a split of the data of a configuration, 'train' or 'test'.
+
+  Raises:
+    UserError: the data cannot be had.
+  """
+  settings = config.data
+  of_events = {}
+  if settings.name in data.event_names():
+    of_events = {
+      'split_name': settings.split,
+      'frames': FrameSpec(
+        time_steps=config.model.time_steps,
+        binning=settings.binning,
+        window_us=round(settings.window_ms * 1000),
+        downsample=settings.downsample,
+      ),
+    }
+  return data.load(
+    settings.name,
+    split,
+    data_dir=settings.dir,
+    manual_dir=settings.manual_dir,
+    **of_events,
+  )
+
+
 def load(config: ml_collections.ConfigDict) -> Run:
   """Loads the data of a configuration and builds its network.
 
   Raises:
     UserError: the data cannot be had, or the network not be built.
   """
-  train_set, test_set = (
-    data.load(
-      config.data.name,
-      split,
-      data_dir=config.data.dir,
-      manual_dir=config.data.manual_dir,
-    )
-    for split in ('train', 'test')
-  )
+  train_set, test_set = (load_split(config, name) for name in ('train', 'test'))
   side = min(train_set.images.shape[-3:-1])
-  if config.augment.crop_padding > side:
-    raise UserError(
-      f'config.augment.crop_padding must be at most {side}, the side of the '
-      f'images of {train_set.name}, got {config.augment.crop_padding}'
-    )
+  for field in ('crop_padding', 'translation', 'cutout'):
+    pixels = config.augment.get(field, 0)
+    if pixels > side:
+      raise UserError(
+        f'config.augment.{field} must be at most {side}, the side of the '
+        f'images of {train_set.name}, got {pixels}'
+      )
   schedule = Schedule(config, train_set)
   steps = make_steps(config, train_set, schedule)
   return Run(config, train_set, test_set, schedule, steps)

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Shaped
 
 from mlf_jax import data, objectives
 from mlf_jax.models import SpikingResNet, SpikingVGG
+from mlf_jax.training import augmentation
 from mlf_jax.training import optimizer as optimizer_lib
 from mlf_jax.training.state import TrainState
 
@@ -53,8 +54,8 @@ class Steps:
 
     Args:
       state: state before it.
-      batch: `image`, `label` and `position` in the whole batch, this device's
-        part.
+      batch: from `data.train_batch`, this device's part of it; with partners
+        if the configuration mixes samples.
 
     Returns:
       The state after it, and the metrics of the line so far. Where the loss, a
@@ -65,13 +66,9 @@ class Steps:
     chex.assert_equal_shape_prefix(list(batch.values()), 1)
     chex.assert_rank([batch['label'], batch['position']], 1)
     config, axis = self.config, self.model.axis_name
-    keys = data.sample_keys(config.seed, state.step, batch['position'])
-    images = batch['image']
-    if config.augment.flip:
-      images = data.random_flip(keys, images)
-    if config.augment.crop_padding:
-      images = data.random_crop(keys, images, config.augment.crop_padding)
-    images = self.normalize(images)
+    samples = augmentation.train_samples(
+      config, self.normalize, state.step, batch
+    )
     (dropout_key,) = data.sample_keys(
       config.seed, state.step, jnp.array([_DROPOUT_POSITION])
     )
@@ -79,15 +76,12 @@ class Steps:
     def loss_fn(params):
       logits, new = self.model.apply(
         {'params': params, 'batch_stats': state.batch_stats},
-        images,
+        samples.inputs,
         train=True,
         mutable=['batch_stats'],
         rngs={'dropout': dropout_key},
       )
-      losses = objectives.cross_entropy(
-        logits, batch['label'], config.label_smoothing
-      )
-      correct = objectives.is_correct(logits, batch['label'])
+      losses, correct = samples.judge(logits, config.label_smoothing)
       return losses.mean(), (new['batch_stats'], correct.mean())
 
     (loss, (batch_stats, accuracy)), gradient = jax.value_and_grad(

@@ -1,14 +1,13 @@
 """The directory of a run: whose it is and what it holds."""
 
 import contextlib
-import fcntl
 import json
-import os
 import pathlib
 from collections.abc import Iterator
 
 import ml_collections
 
+from mlf_jax import locks
 from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import report
@@ -73,35 +72,17 @@ def claim(
   Raises:
     UserError: it cannot be written, or another process trains in it.
   """
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    lock = os.open(workdir / '.lock', os.O_RDWR | os.O_CREAT)
-  except OSError as error:
-    raise UserError(
-      f'cannot write to the workdir {workdir}: {error.strerror}; choose '
-      'another with --workdir=DIR'
-    ) from None
-  try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except OSError as error:
-    os.close(lock)
-    if not isinstance(error, BlockingIOError):
-      raise UserError(
-        f'cannot lock the workdir {workdir}: {error.strerror}; choose one on '
-        'another file system with --workdir=DIR'
-      ) from None
-    raise UserError(
-      f'another process is training in {workdir}; wait for it or choose '
-      'another --workdir'
-    ) from None
-  try:
+  with locks.exclusive(
+    workdir,
+    'the workdir',
+    'is training',
+    'choose another with --workdir=DIR',
+  ):
     # Again, now that nobody else can write it.
     result = check(workdir, config)
     if not (workdir / 'config.json').exists():
       report.write_json(workdir / 'config.json', config_lib.as_json(config))
     yield result
-  finally:
-    os.close(lock)
 
 
 def read_json(path: pathlib.Path) -> dict:

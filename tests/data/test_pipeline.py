@@ -66,6 +66,21 @@ def test_callers_cannot_disturb_later_batches():
     np.testing.assert_array_equal(again[key], value)
 
 
+@pytest.mark.parametrize('batch_size', [2, 3, 6, 7])
+def test_every_sample_has_another_one_of_the_batch_as_its_partner(batch_size):
+  dataset = numbered(20, (5, 4, 4, 2))
+  plain = data.train_batch(dataset, batch_size, 1, 2)
+  batch = data.train_batch(dataset, batch_size, 1, 2, with_partners=True)
+  assert set(batch) == set(plain) | {f'partner_{name}' for name in plain}
+  partners = batch['partner_position']
+  assert sorted(partners) == list(range(batch_size))
+  assert not np.any(partners == batch['position'])
+  for name, value in plain.items():
+    np.testing.assert_array_equal(batch[name], value)
+    np.testing.assert_array_equal(batch[f'partner_{name}'], value[partners])
+    assert batch[f'partner_{name}'].dtype == value.dtype
+
+
 @pytest.mark.parametrize('batch_size', [1, 5, 7, 12, 23])
 def test_epoch_visits_no_sample_twice_and_drops_only_the_remainder(batch_size):
   members = epoch_members(numbered(23), batch_size, seed=0, epoch=2)

@@ -10,12 +10,21 @@ import optax
 import pytest
 
 from mlf_jax import data
-from mlf_jax.training import parallel
+from mlf_jax.training import augmentation, parallel
 from mlf_jax.training import run as run_lib
 from mlf_jax.training import state as state_lib
 from tests.training import tiny
 
 SHAPE = (8, 8, 3)
+EVENT_AUGMENTATION = {
+  'data_name': 'moving_digits',
+  'augment__translation': 1,
+  'augment__rotation': 20.0,
+  'augment__cutout': 2,
+  'augment__event_drop': 0.2,
+  'augment__time_shift': 1,
+  'augment__mixup': 0.5,
+}
 
 
 def build(config, axis_name=None, shape=SHAPE):
@@ -58,17 +67,25 @@ def gradient_config(**changes):
 
 
 @pytest.mark.parametrize(
-  'shape', [SHAPE, (2, *SHAPE)], ids=['images', 'frames']
+  ('shape', 'changes'),
+  [(SHAPE, {}), ((2, *SHAPE), EVENT_AUGMENTATION)],
+  ids=['images', 'frames'],
 )
-def test_devices_and_pmap_give_the_numbers_of_one(x64, shape):
+def test_devices_and_pmap_give_the_numbers_of_one(x64, shape, changes):
   """Loss, gradients and batch statistics, augmentation on, in float64."""
   config = gradient_config(
-    model__dtype='float64', augment__flip=True, model__normalize_input=True
+    model__dtype='float64',
+    augment__flip=True,
+    model__normalize_input=True,
+    **changes,
   )
   dataset, steps, state = build(config, parallel.AXIS, shape)
-  batch = data.train_batch(dataset, 16, 0, 0)
+  batch = data.train_batch(
+    dataset, 16, 0, 0, with_partners=augmentation.mixes(config)
+  )
   alone = dataclasses.replace(steps, model=steps.model.clone(axis_name=None))
-  expected = jax.jit(alone.train)(state, batch)
+  train_alone = jax.jit(alone.train)
+  expected = train_alone(state, batch)
   evaluated = jax.jit(alone.evaluate)(
     expected[0].eval_variables, next(data.eval_batches(dataset, 16))
   )
@@ -86,6 +103,10 @@ def test_devices_and_pmap_give_the_numbers_of_one(x64, shape):
     lambda a, b: np.abs(a - b).max(), expected[0].params, state.params
   )
   assert min(jax.tree.leaves(moved)) > 0
+  # Every part of the batch takes part, those of the partners too.
+  for name, value in batch.items():
+    other = train_alone(state, {**batch, name: np.roll(value, 1, axis=0)})
+    assert abs(other[1]['train/loss'] - expected[1]['train/loss']) > 1e-6, name
 
 
 def test_augmentation_is_of_the_raw_image_and_new_in_each_step():

@@ -18,17 +18,17 @@ FLAGS = (
 )
 
 
-def config(**changes):
-  """The tiny configuration; `a__b=c` sets `config.a.b`."""
-  c = config_lib.default()
-  c.data.name = 'digits'
+def config(data_name='digits', **changes):
+  """The tiny configuration of a data set; `a__b=c` sets `config.a.b`."""
+  c = config_lib.default(data_name=data_name)
   c.batch_size = 64
   c.num_steps = 6
   c.log_every = 2
   c.eval_every_epochs = 0.136
   c.eval_batch_size = 64
   c.augment.flip = False
-  c.augment.crop_padding = 1
+  if data_name not in data.event_names():
+    c.augment.crop_padding = 1
   c.model.depth = 8
   c.model.widths = (2, 3, 4)
   c.model.time_steps = 2

@@ -1,0 +1,243 @@
+"""Augmentation of event frames on the device, inside the training step.
+
+As in `augment`, each sample draws from a key of its own. A translation is
+`augment.random_crop`. Frames are uint8 counts of events, and stay so: what is
+done here is done to events, before anything is normalised; only `mix_up` comes
+after that.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Key, UInt8
+
+# Told apart from each other and from those of `augment`.
+_ROTATION_STREAM = 2
+_CUTOUT_STREAM = 3
+_DROP_STREAM = 4
+_TIME_SHIFT_STREAM = 5
+_MIX_STREAM = 6
+
+_MAX_COUNT = 255
+
+
+def random_rotation(
+  keys: Key[Array, 'batch'],
+  frames: UInt8[Array, 'batch time height width channel'],
+  degrees: float,
+) -> UInt8[Array, 'batch time height width channel']:
+  """Rotates each sample about its centre, all timesteps alike; see `rotate`.
+
+  Args:
+    keys: one a sample, from `sample_keys`.
+    frames: counts of events.
+    degrees: the angle is uniform between minus and plus this.
+
+  Returns:
+    The frames, same shape and dtype.
+  """
+  _assert_frames(keys, frames)
+
+  def rotate_sample(key, sample):
+    angle = jax.random.uniform(
+      jax.random.fold_in(key, _ROTATION_STREAM),
+      (),
+      jnp.float32,
+      -degrees,
+      degrees,
+    )
+    return rotate(sample, angle)
+
+  return jax.vmap(rotate_sample)(keys, frames)
+
+
+def rotate(
+  frames: UInt8[Array, 'time height width channel'],
+  angle: Float32[Array, ''],
+) -> UInt8[Array, 'time height width channel']:
+  """Rotates frames about their centre.
+
+  Every pixel takes the count of the pixel nearest to where it came from: counts
+  stay whole numbers. What came from outside is zero.
+
+  Args:
+    frames: counts of events.
+    angle: in degrees, counterclockwise as seen with row 0 on top.
+
+  Returns:
+    The frames, same shape and dtype.
+  """
+  chex.assert_rank([frames, angle], [4, 0])
+  height, width = frames.shape[1:3]
+  middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
+  row = jnp.arange(height, dtype=jnp.float32)[:, None] - middle_row
+  column = jnp.arange(width, dtype=jnp.float32)[None] - middle_column
+  cos, sin = jnp.cos(jnp.deg2rad(angle)), jnp.sin(jnp.deg2rad(angle))
+  source = [
+    sin * column + cos * row + middle_row,
+    cos * column - sin * row + middle_column,
+  ]
+
+  def rotate_plane(plane):
+    # Counts are exact in float32.
+    return jax.scipy.ndimage.map_coordinates(
+      plane.astype(jnp.float32), source, order=0
+    ).astype(plane.dtype)
+
+  over_channels = jax.vmap(rotate_plane, in_axes=-1, out_axes=-1)
+  return jax.vmap(over_channels)(frames)
+
+
+def random_cutout(
+  keys: Key[Array, 'batch'],
+  frames: UInt8[Array, 'batch time height width channel'],
+  side: int,
+) -> UInt8[Array, 'batch time height width channel']:
+  """Sets a square of each sample to zero, the same at all timesteps.
+
+  Args:
+    keys: one a sample, from `sample_keys`.
+    frames: counts of events.
+    side: of the square, in pixels; at most that of the frames. Each place at
+      which the square lies inside is equally likely.
+
+  Returns:
+    The frames, same shape and dtype.
+  """
+  _assert_frames(keys, frames)
+  height, width = frames.shape[2:4]
+
+  def cut_sample(key, sample):
+    top, left = jax.random.randint(
+      jax.random.fold_in(key, _CUTOUT_STREAM),
+      (2,),
+      0,
+      jnp.array([height, width]) - side + 1,
+    )
+    row, column = jnp.arange(height)[:, None], jnp.arange(width)[None]
+    inside = (row >= top) & (row < top + side)
+    inside &= (column >= left) & (column < left + side)
+    return jnp.where(inside[..., None], jnp.zeros_like(sample), sample)
+
+  return jax.vmap(cut_sample)(keys, frames)
+
+
+def drop_events(
+  keys: Key[Array, 'batch'],
+  frames: UInt8[Array, 'batch time height width channel'],
+  probability: float,
+) -> UInt8[Array, 'batch time height width channel']:
+  """Drops every single event independently: binomial thinning of the counts.
+
+  Args:
+    keys: one a sample, from `sample_keys`.
+    frames: counts of events.
+    probability: of an event to be dropped, in [0, 1].
+
+  Returns:
+    The counts of the events that are left, same shape and dtype.
+  """
+  _assert_frames(keys, frames)
+  thresholds = jnp.asarray(_thinning_thresholds(1 - probability).ravel())
+
+  def thin_sample(key, sample):
+    drawn = jax.random.bits(
+      jax.random.fold_in(key, _DROP_STREAM), sample.shape, jnp.uint32
+    )
+    row = (_MAX_COUNT + 1) * sample.astype(jnp.int32)
+    left = jnp.zeros_like(row)
+    # The inverse of the distribution function, by bisection.
+    for step in (128, 64, 32, 16, 8, 4, 2, 1):
+      threshold = jnp.take(thresholds, row + left + step - 1, mode='clip')
+      left += step * (drawn > threshold).astype(jnp.int32)
+    return left.astype(sample.dtype)
+
+  return jax.vmap(thin_sample)(keys, frames)
+
+
+def _thinning_thresholds(keep: float) -> np.ndarray:
+  """The uint32 numbers above which more than k of n events are left, at [n, k].
+
+  A uniform uint32 is above with the probability of that, to within 2^-32.
+  """
+  distribution = np.ones((_MAX_COUNT + 1, _MAX_COUNT + 1))
+  probabilities = np.ones(1)
+  for n in range(1, _MAX_COUNT + 1):
+    # One event more is either kept or not.
+    probabilities = np.convolve(probabilities, [1 - keep, keep])
+    # That all n or fewer are left is certain, whatever the rounding.
+    distribution[n, :n] = np.minimum(np.cumsum(probabilities)[:n], 1)
+  return np.ceil(distribution * 2.0**32 - 1).clip(0).astype(np.uint32)
+
+
+def random_time_shift(
+  keys: Key[Array, 'batch'],
+  frames: UInt8[Array, 'batch time height width channel'],
+  max_shift: int,
+) -> UInt8[Array, 'batch time height width channel']:
+  """Moves the frames of each sample to earlier or later timesteps.
+
+  Args:
+    keys: one a sample, from `sample_keys`.
+    frames: counts of events.
+    max_shift: timesteps. Each whole number of them between minus and plus this
+      is equally likely.
+
+  Returns:
+    The frames, zero where none has moved to; same shape and dtype.
+  """
+  _assert_frames(keys, frames)
+
+  def shift_sample(key, sample):
+    start = jax.random.randint(
+      jax.random.fold_in(key, _TIME_SHIFT_STREAM), (), 0, 2 * max_shift + 1
+    )
+    padded = jnp.pad(sample, ((max_shift, max_shift), (0, 0), (0, 0), (0, 0)))
+    return jax.lax.dynamic_slice_in_dim(padded, start, len(sample))
+
+  return jax.vmap(shift_sample)(keys, frames)
+
+
+def mix_shares(
+  keys: Key[Array, 'batch'], alpha: float
+) -> Float[Array, 'batch']:
+  """Draws the share of each sample in its mixture, from Beta(alpha, alpha).
+
+  In JAX's default precision: rounding depends on how the batch is divided.
+
+  Args:
+    keys: one a sample, from `sample_keys`.
+    alpha: positive; the smaller, the nearer the shares are to 0 or 1.
+  """
+  chex.assert_rank(keys, 1)
+
+  def draw(key):
+    key = jax.random.fold_in(key, _MIX_STREAM)
+    return jax.random.beta(key, alpha, alpha)
+
+  return jax.vmap(draw)(keys)
+
+
+def mix_up(
+  shares: Float[Array, 'batch'],
+  own: Float[Array, 'batch *rest'],
+  partner: Float[Array, 'batch *rest'],
+) -> Float[Array, 'batch *rest']:
+  """Returns `share * own + (1 - share) * partner`, sample by sample.
+
+  Args:
+    shares: from `mix_shares`.
+    own: of each sample: its normalised frames, or its loss.
+    partner: the same of the sample that it is mixed with.
+  """
+  chex.assert_equal_shape([own, partner])
+  chex.assert_equal_shape_prefix([shares, own], 1)
+  share = shares.astype(own.dtype).reshape((-1,) + (1,) * (own.ndim - 1))
+  return share * own + (1 - share) * partner
+
+
+def _assert_frames(keys, frames):
+  chex.assert_rank([keys, frames], [1, 5])
+  chex.assert_type(frames, jnp.uint8)
+  chex.assert_equal_shape_prefix([keys, frames], 1)

@@ -1,0 +1,58 @@
+"""Division into training and test set where the authors made none."""
+
+import re
+
+import numpy as np
+from jaxtyping import Bool, Int32
+
+from mlf_jax.errors import UserError
+
+NAMES = ('tail', 'head', 'random')
+
+
+def check(name: str) -> str:
+  """The full name of a split; 'random' is 'random-0', '' is 'tail'.
+
+  Raises:
+    UserError: it is no name of a split.
+  """
+  name = {'': 'tail', 'random': 'random-0'}.get(name, name)
+  if name not in ('tail', 'head') and not re.fullmatch(
+    r'random-(0|[1-9]\d{0,8})', name
+  ):
+    raise UserError(
+      f'split name {name!r} is unknown; known: tail, head, random, '
+      'random-SEED with a whole number'
+    )
+  return name
+
+
+def test_mask(
+  name: str, labels: Int32[np.ndarray, 'sample'], share: float = 0.1
+) -> Bool[np.ndarray, 'sample']:
+  """Which samples the test set holds: the same share of each class.
+
+  Args:
+    name: 'tail' takes the last of each class, 'head' the first,
+      'random-SEED' draws them.
+    labels: class of each sample, in the order of their numbers.
+    share: part of each class, rounded to whole samples, one at least.
+
+  Returns:
+    True for the members of the test set.
+
+  Raises:
+    UserError: it is no name of a split.
+  """
+  how, _, seed = check(name).partition('-')
+  # RandomState's stream is frozen by NumPy; default_rng's may change.
+  random = np.random.RandomState(int(seed or 0))
+  is_test = np.zeros(len(labels), bool)
+  for label in np.unique(labels):
+    members = np.flatnonzero(labels == label)
+    if how == 'random':
+      members = random.permutation(members)
+    elif how == 'tail':
+      members = members[::-1]
+    is_test[members[: max(1, round(share * len(members)))]] = True
+  return is_test

@@ -1,0 +1,300 @@
+"""Augmentation of event frames: what it keeps, and how often it does what."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mlf_jax import data
+from mlf_jax.data import augment, event_augment
+
+SHAPE = (4, 9, 8, 2)
+# Compiled, once for each amount: operation by operation they would take longer.
+rotation, cutout, event_drop, time_shift = (
+  jax.jit(augmentation, static_argnums=2)
+  for augmentation in (
+    data.random_rotation,
+    data.random_cutout,
+    data.drop_events,
+    data.random_time_shift,
+  )
+)
+mix_shares = jax.jit(data.mix_shares, static_argnums=1)
+AUGMENTATIONS = {
+  'rotation': lambda keys, x: rotation(keys, x, 40.0),
+  'cutout': lambda keys, x: cutout(keys, x, 3),
+  'event_drop': lambda keys, x: event_drop(keys, x, 0.3),
+  'time_shift': lambda keys, x: time_shift(keys, x, 2),
+}
+every = pytest.mark.parametrize('name', AUGMENTATIONS)
+
+
+def draw_frames(batch, shape=SHAPE, low=0):
+  random = np.random.default_rng(0)
+  return jnp.asarray(random.integers(low, 256, (batch, *shape), np.uint8))
+
+
+def draw_keys(batch, step=0):
+  return data.sample_keys(0, step, jnp.arange(batch, dtype=jnp.int32))
+
+
+@every
+def test_frames_stay_uint8_counts_of_their_shape_but_change(name):
+  frames = draw_frames(6)
+  result = AUGMENTATIONS[name](draw_keys(6), frames)
+  assert result.shape == frames.shape
+  assert result.dtype == jnp.uint8
+  assert not np.array_equal(result, frames)
+
+
+@every
+def test_empty_frames_stay_empty(name):
+  result = AUGMENTATIONS[name](draw_keys(6), jnp.zeros((6, *SHAPE), jnp.uint8))
+  assert not np.any(result)
+
+
+@every
+def test_a_sample_depends_on_its_own_key_alone(name):
+  keys, frames = draw_keys(6), draw_frames(6)
+  whole = AUGMENTATIONS[name](keys, frames)
+  order = np.array([4, 1, 5, 1, 1, 0])
+  np.testing.assert_array_equal(
+    AUGMENTATIONS[name](keys[order], frames[order]), whole[order]
+  )
+  again = AUGMENTATIONS[name](draw_keys(6, step=1), frames)
+  assert not np.array_equal(again, whole)
+
+
+@every
+def test_other_dtypes_and_static_images_are_refused(name):
+  frames = draw_frames(4)
+  for wrong in (frames.astype(jnp.float32), frames[:, 0], frames[:3]):
+    with pytest.raises(AssertionError):
+      AUGMENTATIONS[name](draw_keys(4), wrong)
+
+
+def test_every_draw_has_a_stream_of_its_own():
+  streams = [
+    value
+    for module in (augment, event_augment)
+    for name, value in vars(module).items()
+    if name.endswith('_STREAM')
+  ]
+  assert len(streams) == 7
+  assert len(set(streams)) == 7
+
+
+# --- Rotation ---
+
+
+@pytest.mark.parametrize('side', [4, 9, 32, 42])
+@pytest.mark.parametrize('quarters', [-2, -1, 0, 1, 2])
+def test_quarter_turns_are_exact(side, quarters):
+  (frames,) = draw_frames(1, (3, side, side, 2))
+  np.testing.assert_array_equal(
+    event_augment.rotate(frames, jnp.float32(90 * quarters)),
+    np.rot90(frames, quarters, axes=(1, 2)),
+  )
+
+
+def test_half_a_turn_of_an_oblong_frame():
+  (frames,) = draw_frames(1, (3, 7, 4, 2))
+  np.testing.assert_array_equal(
+    event_augment.rotate(frames, jnp.float32(180)), frames[:, ::-1, ::-1]
+  )
+
+
+def test_a_small_angle_moves_the_rim_by_the_length_of_its_arc():
+  """Counterclockwise, row 0 on top, and black where nothing came from."""
+  side, angle = 41, 9.0
+  frames = np.zeros((1, side, side, 1), np.uint8)
+  frames[0, 20, 30:, 0] = 7  # From the centre to the right: 10 to 20 pixels.
+  rotated = event_augment.rotate(jnp.asarray(frames), jnp.float32(angle))
+  rows, columns = np.nonzero(np.asarray(rotated)[0, :, :, 0])
+  # Each of the ten pixels keeps its distance, within the rounding.
+  expected = 20 - (columns - 20) * np.tan(np.deg2rad(angle))
+  assert len(rows) >= 8
+  np.testing.assert_allclose(rows, expected, atol=0.75)
+  full = event_augment.rotate(
+    jnp.ones((1, side, side, 1), jnp.uint8), jnp.float32(45)
+  )
+  np.testing.assert_array_equal(full[0, [0, 0, -1, -1], [0, -1, 0, -1], 0], 0)
+  # An octagon is left of a square that is turned by 45 degrees.
+  assert abs(np.mean(full) - 2 * (2**0.5 - 1)) < 0.02
+
+
+def test_angle_is_uniform_between_the_bounds():
+  """Told from where a single event lands, on a circle of 30 pixels."""
+  frames = jnp.zeros((400, 1, 61, 61, 1), jnp.uint8)
+  frames = frames.at[:, :, 28:33, 58:].set(1)
+  rotated = rotation(draw_keys(400), frames, 40.0)
+  seen = np.asarray(rotated)[:, 0, :, :, 0]
+  axis = np.arange(61) - 30
+  mass = seen.sum((1, 2))
+  row = (seen * axis[:, None]).sum((1, 2)) / mass
+  column = (seen * axis).sum((1, 2)) / mass
+  angles = np.rad2deg(np.arctan2(-row, column))
+  assert -41 < angles.min() < -37 and 37 < angles.max() < 41
+  # A uniform distribution, mean and standard deviation of 400 draws.
+  assert abs(angles.mean()) < 5
+  assert abs(angles.std() - 80 / 12**0.5) < 3
+
+
+def test_all_timesteps_and_channels_turn_alike():
+  plane = draw_frames(5, (1, 9, 8, 1))
+  frames = jnp.broadcast_to(plane, (5, *SHAPE))
+  rotated = np.asarray(rotation(draw_keys(5), frames, 90.0))
+  np.testing.assert_array_equal(
+    rotated, np.broadcast_to(rotated[:, :1, :, :, :1], rotated.shape)
+  )
+
+
+# --- Cutout ---
+
+
+def test_cutout_is_one_whole_square_anywhere_inside():
+  side, (time, height, width, channel) = 2, (3, 5, 4, 2)
+  frames = draw_frames(300, (time, height, width, channel), low=1)
+  cut = np.asarray(cutout(draw_keys(300), frames, side))
+  corners = {}
+  for sample, original in zip(cut, np.asarray(frames), strict=True):
+    rows, columns = np.nonzero(~sample.any((0, 3)))
+    top, left = rows.min(), columns.min()
+    expected = original.copy()
+    expected[:, top : top + side, left : left + side] = 0
+    np.testing.assert_array_equal(sample, expected)
+    assert len(rows) == side**2
+    corners[top, left] = corners.get((top, left), 0) + 1
+  # All 4 x 3 corners; binomial with mean 25 and standard deviation 4.8.
+  assert set(corners) == {(t, w) for t in range(4) for w in range(3)}
+  assert max(corners.values()) < 50
+
+
+def test_cutout_as_large_as_the_frame_leaves_nothing():
+  assert not np.any(cutout(draw_keys(3), draw_frames(3, (4, 5, 5, 2)), 5))
+
+
+# --- Dropped events ---
+
+
+@pytest.mark.parametrize('probability', [0.1, 0.9])
+def test_thinned_counts_have_the_binomial_distribution(probability):
+  size = 40_000
+  keep = 1 - probability
+  for count in (1, 3, 255):
+    frames = jnp.full((2, 1, size // 2, 1, 1), count, jnp.uint8)
+    left = np.asarray(event_drop(draw_keys(2), frames, probability))
+    assert left.max() <= count
+    variance = count * keep * probability
+    # Four standard deviations of the mean; those of the variance are 1.4 %
+    # at most.
+    assert abs(left.mean() - count * keep) < 4 * (variance / size) ** 0.5
+    assert abs(left.var() / variance - 1) < 0.06
+
+
+def test_each_count_of_three_events_is_as_likely_as_it_should_be():
+  frames = jnp.full((2, 1, 20_000, 1, 1), 3, jnp.uint8)
+  left = np.asarray(event_drop(draw_keys(2), frames, 0.3)).ravel()
+  frequencies = np.bincount(left, minlength=4) / len(left)
+  # Standard deviations at most 0.0025.
+  np.testing.assert_allclose(
+    frequencies, [0.027, 0.189, 0.441, 0.343], atol=0.01
+  )
+
+
+def test_dropping_nothing_and_everything():
+  frames = draw_frames(3)
+  np.testing.assert_array_equal(event_drop(draw_keys(3), frames, 0.0), frames)
+  assert not np.any(event_drop(draw_keys(3), frames, 1.0))
+
+
+def test_no_pixel_gains_events():
+  frames = draw_frames(6)
+  assert np.all(event_drop(draw_keys(6), frames, 0.3) <= frames)
+
+
+def test_pixels_and_timesteps_are_thinned_independently():
+  frames = jnp.full((1, 2, 60, 60, 2), 1, jnp.uint8)
+  (left,) = np.asarray(event_drop(draw_keys(1), frames, 0.5))
+  planes = [left[0, :, :, 0], left[1, :, :, 0], left[0, :, :, 1]]
+  planes += [planes[0].T, np.roll(planes[0], 1, 0)]
+  # The correlation of 3600 independent pairs has standard deviation 0.017.
+  correlation = np.corrcoef([plane.ravel() for plane in planes])
+  assert np.abs(correlation - np.eye(5)).max() < 0.08
+
+
+# --- Time shift ---
+
+
+def test_time_shift_keeps_the_frames_in_their_order():
+  max_shift, time = 2, 5
+  frames = draw_frames(300, (time, 3, 3, 1), low=1)
+  shifted = np.asarray(time_shift(draw_keys(300), frames, max_shift))
+  counts = {}
+  for sample, original in zip(shifted, np.asarray(frames), strict=True):
+    padded = np.pad(original, [(max_shift, max_shift), *[(0, 0)] * 3])
+    (shift,) = [
+      s
+      for s in range(-max_shift, max_shift + 1)
+      if np.array_equal(sample, padded[max_shift - s : max_shift - s + time])
+    ]
+    counts[shift] = counts.get(shift, 0) + 1
+  assert set(counts) == {-2, -1, 0, 1, 2}
+  # Binomial with mean 60 and standard deviation 6.9.
+  assert max(counts.values()) < 95
+
+
+# --- Mix-up ---
+
+
+@pytest.mark.parametrize('alpha', [0.2, 1.0])
+def test_shares_have_the_symmetric_beta_distribution(alpha):
+  shares = np.asarray(mix_shares(draw_keys(2000), alpha))
+  assert shares.dtype == np.float32
+  assert shares.min() >= 0 and shares.max() <= 1
+  variance = 1 / (4 * (2 * alpha + 1))
+  # Five standard deviations of the mean, and a tenth of the variance.
+  assert abs(shares.mean() - 0.5) < 5 * (variance / 2000) ** 0.5
+  assert abs(shares.var() / variance - 1) < 0.1
+  low, high = np.quantile(shares, [0.25, 0.75])
+  assert abs(low + high - 1) < 0.1
+
+
+def test_a_share_depends_on_its_own_key_alone():
+  keys = draw_keys(2000)
+  shares = mix_shares(keys, 1.0)
+  order = np.arange(2000) // 2
+  np.testing.assert_array_equal(mix_shares(keys[order], 1.0), shares[order])
+  assert len(np.unique(shares)) > 1990
+
+
+def test_mix_up_is_linear_with_the_two_samples_as_its_ends():
+  random = np.random.default_rng(1)
+  own, partner = jnp.asarray(random.normal(size=(2, 4, 3, 2)), jnp.float32)
+  shares = jnp.array([0.0, 1.0, 0.25, 0.5])
+  mixed = data.mix_up(shares, own, partner)
+  np.testing.assert_array_equal(mixed[0], partner[0])
+  np.testing.assert_array_equal(mixed[1], own[1])
+  np.testing.assert_allclose(
+    mixed[2], own[2] / 4 + 3 * partner[2] / 4, rtol=1e-5
+  )
+  np.testing.assert_allclose(
+    mixed, data.mix_up(1 - shares, partner, own), rtol=1e-5
+  )
+  np.testing.assert_allclose(data.mix_up(shares, own, own), own, rtol=1e-6)
+
+
+def test_mix_up_keeps_the_precision_of_what_it_mixes(x64):
+  shares = jnp.array([0.25, 0.75], jnp.float32)
+  for dtype in (jnp.bfloat16, jnp.float32, jnp.float64):
+    own = jnp.array([1.0, 2.0], dtype)
+    mixed = data.mix_up(shares, own, 3 * own)
+    assert mixed.dtype == dtype
+    np.testing.assert_array_equal(mixed, jnp.array([2.5, 3.0], dtype))
+
+
+def test_mix_up_refuses_shapes_that_do_not_belong_together():
+  with pytest.raises(AssertionError):
+    data.mix_up(jnp.ones(4), jnp.ones((4, 3)), jnp.ones((3, 3)))
+  with pytest.raises(AssertionError):
+    data.mix_up(jnp.ones(3), jnp.ones((4, 3)), jnp.ones((4, 3)))
