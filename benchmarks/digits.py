@@ -1,9 +1,12 @@
-"""Trains `configs/digits.py` with five seeds: `python benchmarks/digits.py`.
+"""Trains a configuration with several seeds: `python benchmarks/digits.py`.
 
 Prints test accuracy and time of each run, compilation included, and their
-mean. Each run is a process of its own.
+mean. Each run is a process of its own. By default `configs/digits.py` with five
+seeds; `--config=configs/moving_digits.py` for the same digits seen by a
+simulated event camera.
 """
 
+import argparse
 import json
 import os
 import pathlib
@@ -17,23 +20,29 @@ import jax
 import numpy as np
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
-SEEDS = range(5)
 
 
 def main():
-  """Runs the five seeds one after the other."""
+  """Runs the seeds one after the other."""
+  parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+  parser.add_argument('--config', default=f'{REPOSITORY}/configs/digits.py')
+  parser.add_argument('--seeds', type=int, default=5, help='how many, from 0')
+  arguments = parser.parse_args()
+  if arguments.seeds < 1:
+    parser.error('--seeds must be at least 1')
   print(
     f'Python {platform.python_version()}, JAX {jax.__version__}, '
     f'{jax.devices()[0].device_kind}, {os.cpu_count()} cores'
   )
   accuracies, seconds = [], []
-  for seed in SEEDS:
+  for seed in range(arguments.seeds):
     with tempfile.TemporaryDirectory() as workdir:
       began = time.monotonic()
       subprocess.run(
         [
           sys.executable,
           REPOSITORY / 'train.py',
+          f'--config={arguments.config}',
           f'--workdir={workdir}',
           f'--config.seed={seed}',
         ],

@@ -3,6 +3,8 @@
 import pathlib
 import re
 import runpy
+import subprocess
+import sys
 
 import pytest
 
@@ -42,10 +44,34 @@ def test_training_commands_are_understood(command, monkeypatch, capsys):
       assert argument in capsys.readouterr().out
 
 
-def test_evaluate_command_is_understood():
-  (command,) = commands('python -m mlf_jax')
+@pytest.mark.parametrize('command', commands('python -m mlf_jax'))
+def test_other_commands_are_understood(command, capsys, tmp_path, monkeypatch):
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
   arguments = command.replace('DIR', '/nowhere').split()[3:]
-  assert cli.main(arguments) == 2  # No such run; anything else would exit.
+  # No such run or folder; anything else would exit.
+  assert cli.main(arguments) == 2
+  assert '/nowhere' in capsys.readouterr().err
+
+
+def test_live_stream_command(tmp_path):
+  (command,) = commands('python examples')
+  small = ['batch_size=64', 'num_steps=2', 'model.widths=(4,4,4)']
+  flags = [f'--config.{change}' for change in small]
+  for line in (
+    ['train.py', '--config=configs/moving_digits.py', *flags],
+    command.removesuffix(' --workdir DIR').split()[1:],
+  ):
+    run = subprocess.run(
+      [sys.executable, *line, f'--workdir={tmp_path}'],
+      cwd=REPOSITORY,
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+    assert run.returncode == 0, run.stderr
+  lines = run.stdout.splitlines()
+  assert len(lines) == 12 and lines[1].startswith('  10.0 ms')
+  assert lines[-1].endswith('the same logits, bit for bit')
 
 
 def test_default_workdir_is_the_one_shown():

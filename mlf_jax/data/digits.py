@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
+from mlf_jax.data import splits
 from mlf_jax.data.dataset import Dataset
 
 SPLIT_NAME = 'stratified-20%-seed0'
@@ -64,16 +65,5 @@ def members(
     split: 'train' or 'test'.
     labels: of all images, from `published`.
   """
-  is_test = _stratified_test_mask(labels)
+  is_test = splits.test_mask('random-0', labels, _TEST_SHARE)
   return np.flatnonzero(is_test if split == 'test' else ~is_test)
-
-
-def _stratified_test_mask(labels: np.ndarray) -> np.ndarray:
-  """Returns bool [digit], true at the members of the test set."""
-  # RandomState's stream is frozen by NumPy; default_rng's may change.
-  random = np.random.RandomState(0)
-  is_test = np.zeros(len(labels), bool)
-  for digit in range(10):
-    members = random.permutation(np.flatnonzero(labels == digit))
-    is_test[members[: round(_TEST_SHARE * len(members))]] = True
-  return is_test

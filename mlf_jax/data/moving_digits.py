@@ -39,9 +39,10 @@ def load(split: str, frames: FrameSpec) -> Dataset:
 
   Returns:
     images uint8 [n, time, height, width, 2], counts of events, labels int32
-    [n].
+    [n]; ids, the numbers of the digits in scikit-learn.
   """
   events, labels = recordings(split)
+  numbers = digits.members(split, digits.published()[1])
   return Dataset(
     name='moving_digits',
     split=split,
@@ -52,6 +53,7 @@ def load(split: str, frames: FrameSpec) -> Dataset:
     scale=1.0,
     mean=(0.0, 0.0),
     std=(1.0, 1.0),
+    ids=numbers.astype(str),
   )
 
 
