@@ -3,8 +3,6 @@
 import pathlib
 import re
 import runpy
-import subprocess
-import sys
 
 import pytest
 
@@ -53,36 +51,22 @@ def test_other_commands_are_understood(command, capsys, tmp_path, monkeypatch):
   assert '/nowhere' in capsys.readouterr().err
 
 
-def test_live_stream_command(tmp_path):
-  (command,) = commands('python examples')
-  small = ['batch_size=64', 'num_steps=2', 'model.widths=(4,4,4)']
-  flags = [f'--config.{change}' for change in small]
-  for line in (
-    ['train.py', '--config=configs/moving_digits.py', *flags],
-    command.removesuffix(' --workdir DIR').split()[1:],
-  ):
-    run = subprocess.run(
-      [sys.executable, *line, f'--workdir={tmp_path}'],
-      cwd=REPOSITORY,
-      capture_output=True,
-      text=True,
-      check=False,
-    )
-    assert run.returncode == 0, run.stderr
-  lines = run.stdout.splitlines()
-  assert len(lines) == 12 and lines[1].startswith('  10.0 ms')
-  assert lines[-1].endswith('the same logits, bit for bit')
-
-
 def test_default_workdir_is_the_one_shown():
   configuration = runpy.run_path(str(REPOSITORY / 'configs' / 'digits.py'))
   assert f'output in {workdir.default(configuration["get_config"]())}' in README
 
 
-def test_ci_runs_the_two_commands():
+def test_ci_runs_the_commands():
   install_and_train, install_and_test = commands('pip install -e')
   assert install_and_train.endswith('&& python train.py')
   assert install_and_test.endswith('&& python -m pytest')
+  train_events, *_ = commands('python train.py --config=configs/moving')
+  (stream,) = commands('python examples')
   ci = (REPOSITORY / '.ci' / 'run').read_text()
-  for end in ('python train.py', 'python -m pytest'):
-    assert f"command_of '{end}'" in ci
+  for part in (
+    'python train.py',
+    'python -m pytest',
+    train_events,
+    stream.removesuffix(' --workdir DIR'),
+  ):
+    assert f"command_of '{part}'" in ci

@@ -23,6 +23,7 @@ import rich.console
 import rich.progress
 
 from mlf_jax.data import event_sets
+from mlf_jax.data.event_archives import Member
 from mlf_jax.data.event_sets import EventSet, Recording, Skip
 from mlf_jax.data.frames import FrameSpec
 from mlf_jax.errors import UserError
@@ -196,11 +197,15 @@ def _units(recordings: list[Recording]) -> Iterator[tuple[Recording, ...]]:
 def _key(event_set, recordings, spec, backwards) -> str:
   """Tells conversions apart whose units would differ."""
   files = [
-    (r.id, r.split, r.label, r.file.size, r.intervals and r.intervals.size)
+    (r.id, r.split, r.label, *(_stamp(m) for m in (r.file, r.intervals) if m))
     for r in recordings
   ]
   text = json.dumps([event_set.name, spec.name, backwards, files])
   return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _stamp(member: Member) -> tuple[int, int]:
+  return member.size, member.stamp
 
 
 def _run(tasks: list[_Task], total: int, processes: int) -> None:

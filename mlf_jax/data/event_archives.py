@@ -27,12 +27,15 @@ class Member:
   Attributes:
     name: its path within the folder or the archive, with '/'.
     size: in bytes.
+    stamp: changes with the content: the time of its last change, or a
+      checksum.
     path: the file, or the archive.
     archived: whether `path` is the archive.
   """
 
   name: str
   size: int
+  stamp: int
   path: pathlib.Path
   archived: bool = False
 
@@ -73,8 +76,9 @@ def in_folder(folder: pathlib.Path) -> list[Member]:
     for file in files:
       path = pathlib.Path(directory, file)
       with contextlib.suppress(OSError):  # A link that leads nowhere.
-        size = path.stat().st_size
-        members.append(Member(path.relative_to(folder).as_posix(), size, path))
+        status = path.stat()
+        name = path.relative_to(folder).as_posix()
+        members.append(Member(name, status.st_size, status.st_mtime_ns, path))
   return members
 
 
@@ -91,7 +95,9 @@ def in_zip(path: pathlib.Path) -> list[Member]:
         kind = stat.S_IFMT(info.external_attr >> 16)
         _require_inside(path, info.filename, kind == stat.S_IFLNK)
         if not info.is_dir():
-          members.append(Member(info.filename, info.file_size, path, True))
+          members.append(
+            Member(info.filename, info.file_size, info.CRC, path, True)
+          )
   except (OSError, zipfile.BadZipFile) as error:
     raise UserError(
       f'{path} cannot be read as a zip archive ({error}): download it again'
@@ -115,19 +121,24 @@ def extract(
     UserError: the archive is damaged, or holds what no archive of data holds,
       or the disk is full.
   """
-  done = folder / f'{path.name}.extracted'
-  if done.exists():
-    return
-  # The published archives more or less double.
-  needed = 2 * path.stat().st_size
-  free = shutil.disk_usage(folder.parent).free
-  if free < needed:
-    raise UserError(
-      f'{path.name} needs about {needed / 1e9:.1f} GB to be extracted, but '
-      f'{folder.parent} has {free / 1e9:.1f} GB left: name another folder for '
-      'prepared data, or extract the archive yourself and name its folder'
-    )
   try:
+    status = path.stat()
+    source = f'{path.name} {status.st_size} {status.st_mtime_ns}'
+    begun, done = folder / 'begun', folder / 'done'
+    if not begun.exists() or begun.read_text() != source:
+      shutil.rmtree(folder, ignore_errors=True)  # It is of another archive.
+      folder.mkdir(parents=True)
+      begun.write_text(source)
+    if done.exists():
+      return
+    # The published archives more or less double.
+    needed, free = 2 * status.st_size, shutil.disk_usage(folder).free
+    if free < needed:
+      raise UserError(
+        f'{path.name} needs about {needed / 1e9:.1f} GB to be extracted, but '
+        f'{folder} has {free / 1e9:.1f} GB left: name another folder for '
+        'prepared data, or extract the archive yourself and name its folder'
+      )
     # '|' reads the stream once, from front to back.
     with tarfile.open(path, 'r|gz') as archive:
       for member in archive:
@@ -135,13 +146,13 @@ def extract(
         _require_inside(path, member.name, link)
         if member.isreg() and wanted(member.name):
           _extract_member(archive, member, folder / member.name)
+    done.touch()
   except (tarfile.TarError, EOFError, zlib.error) as error:
     raise UserError(
       f'{path} cannot be read as a .tar.gz archive ({error}): download it again'
     ) from error
   except OSError as error:
     raise UserError(f'{path} cannot be extracted ({error})') from error
-  done.touch()
 
 
 def _extract_member(archive, member, path):

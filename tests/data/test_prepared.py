@@ -528,6 +528,29 @@ def test_units_of_other_frames_are_not_taken(tmp_path):
   assert not any(path.exists() for path in first)
 
 
+def test_archive_that_was_replaced_is_extracted_anew(tmp_path):
+  work = tmp_path / 'work'
+  work.mkdir()
+  (tmp_path / 'manual').mkdir()
+  for seed in (1, 2):
+    files, samples = event_trees.dvs_gesture(USERS, seed=seed)
+    event_trees.write_tar(tmp_path / 'manual' / 'DvsGesture.tar.gz', files)
+    converted = conversion.convert(
+      event_sets.EVENT_SETS['dvs_gesture'],
+      str(tmp_path / 'manual'),
+      SMALL,
+      work,
+      processes=1,
+    )
+    for sample in converted.samples('test'):
+      label, events = samples[sample['id']]
+      assert sample['label'] == label
+      np.testing.assert_array_equal(
+        sample['frames'],
+        event_trees.frames_by_loop(events, 5, 70_000, 16, 128),
+      )
+
+
 _SLOW = """
 import sys, time
 from mlf_jax.data import conversion, prepared
