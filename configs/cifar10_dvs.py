@@ -9,7 +9,6 @@ def get_config():
   config.num_epochs = 100
   config.model.depth = 14
   config.model.widths = (32, 64, 128)
-  config.model.time_steps = 10
   config.optimizer.weight_decay = 1e-3
   config.eval_batch_size = 64
   return config

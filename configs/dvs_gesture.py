@@ -9,7 +9,6 @@ def get_config():
   config.num_epochs = 120
   config.model.depth = 20
   config.model.widths = (16, 32, 64)
-  config.model.time_steps = 40
   config.model.normalize_input = True
   config.eval_batch_size = 32
   return config

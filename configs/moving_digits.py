@@ -5,13 +5,10 @@ from mlf_jax.training import config as config_lib
 
 def get_config():
   config = config_lib.default(data_name='moving_digits')
-  # The sensor has 16x16 pixels: frames of 8x8, a quarter of the work.
-  config.data.downsample = 2.0
   config.batch_size = 64
   config.num_epochs = 15
   config.model.depth = 8
   config.model.widths = (16, 32, 64)
-  config.model.time_steps = 10
   # With so few steps AdamW comes further than the method's SGD.
   config.optimizer.name = 'adamw'
   config.optimizer.learning_rate = 0.01

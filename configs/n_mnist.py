@@ -13,6 +13,5 @@ def get_config():
   config.num_epochs = 30
   config.model.depth = 20
   config.model.widths = (16, 32, 64)
-  config.model.time_steps = 10
   config.schedule.step_epochs = 10
   return config

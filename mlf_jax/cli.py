@@ -240,12 +240,13 @@ def _add_prepare(commands):
   )
   prepare.add_argument(
     '--window_ms',
-    type=_positive_float,
-    help='length of a window in milliseconds (default: the paper)',
+    type=_not_negative,
+    help='length of a window in milliseconds, 0 for the other binnings '
+    '(default: the paper)',
   )
   prepare.add_argument(
     '--downsample',
-    type=_positive_float,
+    type=_not_negative,
     help='pixels of the sensor a pixel of a frame (default: the paper)',
   )
   prepare.add_argument(
@@ -269,14 +270,29 @@ def _prepare(arguments):
     window_ms=arguments.window_ms,
     downsample=arguments.downsample,
   )
-  directory = prepared.prepare(
-    arguments.name,
-    frames,
-    arguments.data_dir,
-    arguments.manual_dir,
-    arguments.backwards,
-    arguments.processes,
-  )
+  before = prepared.find(arguments.name, frames, arguments.data_dir)
+  if before is not None and arguments.manual_dir:
+    warnings.warn(
+      f'{before} is prepared already, {arguments.manual_dir} is not looked at: '
+      'delete the former to have it prepared again',
+      stacklevel=1,
+    )
+  # As an interruption, so that its processes end with it.
+  handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    directory = prepared.prepare(
+      arguments.name,
+      frames,
+      arguments.data_dir,
+      arguments.manual_dir,
+      arguments.backwards,
+      arguments.processes,
+    )
+  except KeyboardInterrupt:
+    print('interrupted; the same command goes on where it was', file=sys.stderr)
+    return 128 + signal.SIGINT
+  finally:
+    signal.signal(signal.SIGTERM, handler)
   print(prepared.describe(directory))
   return 0
 
@@ -287,13 +303,13 @@ def _positive(text: str) -> int:
   return int(text)
 
 
-def _positive_float(text: str) -> float:
+def _not_negative(text: str) -> float:
   try:
     value = float(text)
   except ValueError:
-    value = 0
-  if not 0 < value < float('inf'):
-    raise argparse.ArgumentTypeError(f'{text!r} is no number above 0')
+    value = -1
+  if not 0 <= value < float('inf'):
+    raise argparse.ArgumentTypeError(f'{text!r} is no number from 0 on')
   return value
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mlf_jax import UserError, stream
-from mlf_jax.models import SpikingResNet, SpikingVGG, vgg
+from mlf_jax.models import SpikingResNet, SpikingVGG, layers, vgg
 
 RESNET = functools.partial(
   SpikingResNet, stage_sizes=(1, 1), widths=(4, 6), num_classes=5, time_steps=3
@@ -107,6 +107,33 @@ def test_pieces_equal_the_whole_but_for_rounding_without_whole_numbers():
   _, logits = feed(model, variables, frames, 1, 1, 1, 1)
   expected = offline(model, variables, frames)
   np.testing.assert_allclose(logits[-1], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_mean_is_rounded_alike_alone_and_among_others():
+  """XLA makes a division a product with the reciprocal, but not of one number.
+
+  The last bit of the two differs for one sum in four.
+  """
+  read = jax.jit(
+    functools.partial(
+      layers.Readout(1, jnp.float32).apply, mutable=['membrane_potential']
+    )
+  )
+
+  def mean_of(spikes):
+    u = jnp.zeros((1, spikes.shape[-1]))
+    state = {'membrane_potential': {'u': u, 'time_steps': jnp.int32(0)}}
+    for frame in spikes:
+      mean, state = read(state, frame)
+    return mean
+
+  random = np.random.default_rng(0)
+  spikes = random.integers(0, 4, (3, 1, 5, 5, 64)).astype(np.float32)
+  together = mean_of(spikes)
+  np.testing.assert_allclose(together, spikes.mean((0, 2, 3)), rtol=1e-6)
+  for k in range(64):
+    alone = mean_of(spikes[..., k : k + 1])
+    np.testing.assert_array_equal(alone, together[:, k : k + 1])
 
 
 def test_streams_do_not_mix():

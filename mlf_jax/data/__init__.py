@@ -16,10 +16,11 @@ from mlf_jax.data.event_augment import (
   random_time_shift,
 )
 from mlf_jax.data.pipeline import eval_batches, steps_per_epoch, train_batch
-from mlf_jax.data.sources import event_names, load, names
+from mlf_jax.data.sources import default_frames, event_names, load, names
 
 __all__ = [
   'Dataset',
+  'default_frames',
   'drop_events',
   'eval_batches',
   'event_names',

@@ -37,7 +37,7 @@ def load(name: str, split: str, data_dir: str, manual_dir: str) -> Dataset:
   Images", 2009.
   """
   # It imports tensorflow_datasets, which other data sets do without.
-  from mlf_jax.data import tfds_store
+  from mlf_jax.data import tfds_cifar, tfds_store
 
   archive = cifar_archive.ARCHIVES[name]
   if data_dir:
@@ -60,8 +60,8 @@ def load(name: str, split: str, data_dir: str, manual_dir: str) -> Dataset:
         with contextlib.suppress(OSError):
           folder.rmdir()  # Only what this call made and left empty.
       raise
-    directory = tfds_store.prepare_cifar(archive, splits, class_names, root)
-  images, labels = tfds_store.read_split(directory, split)
+    directory = tfds_cifar.prepare_cifar(archive, splits, class_names, root)
+  images, labels = tfds_cifar.read_split(directory, split)
   mean, std = _STATISTICS[name]
   return Dataset(
     name=name,

@@ -5,39 +5,54 @@ takes its name once it is whole: a conversion that was killed goes on with the
 units that are missing.
 """
 
-import concurrent.futures
-import concurrent.futures.process
 import dataclasses
 import hashlib
 import json
-import multiprocessing
 import os
 import pathlib
 import re
-import signal
-import threading
 from collections.abc import Iterator
 
 import numpy as np
 import rich.console
 import rich.progress
 
-from mlf_jax.data import event_sets
+import mlf_jax
+from mlf_jax.data import recordings as recordings_lib
+from mlf_jax.data import workers
 from mlf_jax.data.event_archives import Member
-from mlf_jax.data.event_sets import EventSet, Recording, Skip
+from mlf_jax.data.event_sets import EVENT_SETS, EventSet, Found, Recording, Skip
 from mlf_jax.data.frames import FrameSpec
 from mlf_jax.errors import UserError
 
 # A unit is the work of some seconds: little is lost with it, and a few hundred
-# files are no burden.
+# files are no burden. Bytes are those of its files or of its frames, whichever
+# are more, since it is held in memory.
 _UNIT_BYTES = 100_000_000
 _UNIT_RECORDINGS = 500
+_MAX_SAMPLE_BYTES = 1 << 30
 # Of a unit's file, one entry a sample.
 _COLUMNS = ('id', 'split', 'frames', 'label', 'events', 'padded_share')
 
 
+# What a summary tells.
+SUMMARY = (
+  'mlf_jax',
+  'frames',
+  'backwards',
+  'split_rule',
+  'recordings',
+  'published_recordings',
+  'samples',
+  'events',
+  'dropped_events',
+  'padded_share',
+  'skipped',
+)
+
+
 @dataclasses.dataclass(frozen=True)
-class _Task:
+class Task:
   """All that a process needs to convert one unit."""
 
   event_set: str
@@ -56,16 +71,14 @@ class Conversion:
     spec: how the frames were made.
     backwards: what was done where time goes back in a recording.
     paths: the files of the units.
-    skips: what was left out before any recording was opened.
-    num_recordings: number of recordings that were found.
+    found: the recordings, and what was left out before any was opened.
   """
 
   event_set: EventSet
   spec: FrameSpec
   backwards: str
   paths: tuple[pathlib.Path, ...]
-  skips: tuple[Skip, ...]
-  num_recordings: int
+  found: Found
 
   def samples(self, split: str) -> Iterator[dict]:
     """Yields the samples of a split.
@@ -99,7 +112,7 @@ class Conversion:
       split: dict.fromkeys(self.event_set.classes, 0)
       for split in self.event_set.splits
     }
-    skips = [dataclasses.asdict(skip) for skip in self.skips]
+    skips = [dataclasses.asdict(skip) for skip in self.found.skips]
     events = dropped = 0
     padded = []
     for path in self.paths:
@@ -117,16 +130,20 @@ class Conversion:
           f'no {split} sample of {self.event_set.name} is left. '
           f'{len(skips)} skipped, the first: {"; ".join(reasons[:3])}'
         )
-    return {
-      'frames': dataclasses.asdict(self.spec),
-      'backwards': self.backwards,
-      'recordings': self.num_recordings,
-      'samples': per_class,
-      'events': events,
-      'dropped_events': dropped,
-      'padded_share': float(np.mean(padded)),
-      'skipped': skips,
-    }
+    values = (
+      mlf_jax.__version__,
+      dataclasses.asdict(self.spec),
+      self.backwards,
+      self.found.split_rule,
+      len(self.found.recordings),
+      self.event_set.published,
+      per_class,
+      events,
+      dropped,
+      float(np.mean(padded)),
+      skips,
+    )
+    return dict(zip(SUMMARY, values, strict=True))
 
 
 def convert(
@@ -141,7 +158,7 @@ def convert(
 
   Args:
     event_set: the data set.
-    manual_dir: see `event_sets.find_recordings`.
+    manual_dir: see `recordings.find`.
     spec: how to make frames.
     work: existing folder for the units, of no other process.
     backwards: see `event_files.read_aedat`; with 'error' such a recording is
@@ -155,38 +172,38 @@ def convert(
   Raises:
     UserError: no recordings, or no room for the frames.
   """
-  recordings, skips = event_sets.find_recordings(
-    event_set, manual_dir, work / 'extracted'
-  )
-  key = _key(event_set, recordings, spec, backwards)
+  sample_bytes = int(np.prod(spec.shape(event_set.sensor_size), dtype=object))
+  if sample_bytes > _MAX_SAMPLE_BYTES:
+    raise UserError(
+      f'the frames of one sample would take {sample_bytes / 1e9:.1f} GB: fewer '
+      'timesteps, or a larger downsample, are needed'
+    )
+  found = recordings_lib.find(event_set, manual_dir, work / 'extracted')
+  key = _key(event_set, found, spec, backwards)
   # What another conversion, or a killed one, left behind.
   for path in work.glob('*.npz*'):
     if not re.fullmatch(rf'{key}-\d+\.npz', path.name):
       path.unlink()
   tasks = [
-    _Task(event_set.name, unit, spec, backwards, work / f'{key}-{i:05d}.npz')
-    for i, unit in enumerate(_units(recordings))
+    Task(event_set.name, unit, spec, backwards, work / f'{key}-{i:05d}.npz')
+    for i, unit in enumerate(_units(found.recordings, sample_bytes))
   ]
   _run(
     [task for task in tasks if not task.path.exists()],
-    len(recordings),
+    len(found.recordings),
     processes or os.cpu_count(),
   )
-  return Conversion(
-    event_set,
-    spec,
-    backwards,
-    tuple(task.path for task in tasks),
-    tuple(skips),
-    len(recordings),
-  )
+  paths = tuple(task.path for task in tasks)
+  return Conversion(event_set, spec, backwards, paths, found)
 
 
-def _units(recordings: list[Recording]) -> Iterator[tuple[Recording, ...]]:
+def _units(
+  recordings: list[Recording], sample_bytes: int
+) -> Iterator[tuple[Recording, ...]]:
   unit, size = [], 0
   for recording in recordings:
     unit.append(recording)
-    size += recording.file.size
+    size += max(recording.file.size, sample_bytes)
     if size >= _UNIT_BYTES or len(unit) == _UNIT_RECORDINGS:
       yield tuple(unit)
       unit, size = [], 0
@@ -194,13 +211,17 @@ def _units(recordings: list[Recording]) -> Iterator[tuple[Recording, ...]]:
     yield tuple(unit)
 
 
-def _key(event_set, recordings, spec, backwards) -> str:
+def _key(
+  event_set: EventSet, found: Found, spec: FrameSpec, backwards: str
+) -> str:
   """Tells conversions apart whose units would differ."""
   files = [
     (r.id, r.split, r.label, *(_stamp(m) for m in (r.file, r.intervals) if m))
-    for r in recordings
+    for r in found.recordings
   ]
-  text = json.dumps([event_set.name, spec.name, backwards, files])
+  text = json.dumps(
+    [mlf_jax.__version__, event_set.name, spec.name, backwards, files]
+  )
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -208,7 +229,7 @@ def _stamp(member: Member) -> tuple[int, int]:
   return member.size, member.stamp
 
 
-def _run(tasks: list[_Task], total: int, processes: int) -> None:
+def _run(tasks: list[Task], total: int, processes: int) -> None:
   """Converts units, with a progress line."""
   left = sum(len(task.recordings) for task in tasks)
   columns = (
@@ -221,63 +242,30 @@ def _run(tasks: list[_Task], total: int, processes: int) -> None:
     bar = progress.add_task(
       'Converting recordings', total=total, completed=total - left
     )
-    for task in _converted(tasks, min(processes, len(tasks))):
+    for task in workers.run(convert_unit, tasks, processes):
       progress.advance(bar, len(task.recordings))
 
 
-def _converted(tasks: list[_Task], processes: int) -> Iterator[_Task]:
-  """Yields the units as they are done."""
-  # Starting a process takes longer than the work of a small data set.
-  if processes < 2:
-    for task in tasks:
-      _convert_unit(task)
-      yield task
-    return
-  # Not forked: JAX has threads, whose locks a copy would keep for ever.
-  executor = concurrent.futures.ProcessPoolExecutor(
-    processes,
-    mp_context=multiprocessing.get_context('spawn'),
-    initializer=_prepare_worker,
-  )
-  try:
-    futures = {executor.submit(_convert_unit, task): task for task in tasks}
-    for future in concurrent.futures.as_completed(futures):
-      future.result()
-      yield futures[future]
-  except concurrent.futures.process.BrokenProcessPool as error:
-    raise UserError(
-      'a process that converts recordings was killed, for want of memory '
-      'perhaps: the same command goes on; `python -m mlf_jax prepare` takes '
-      '--processes=1'
-    ) from error
-  finally:
-    executor.shutdown(cancel_futures=True)
+def convert_unit(task: Task) -> None:
+  """Converts the recordings of one unit and writes them, all or nothing.
 
-
-def _prepare_worker() -> None:
-  """Makes a worker stop with its parent, however that one ends."""
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  parent = multiprocessing.parent_process()
-
-  def watch():
-    parent.join()
-    os._exit(1)
-
-  threading.Thread(target=watch, daemon=True).start()
-
-
-def _convert_unit(task: _Task) -> None:
-  """Converts the recordings of one unit and writes them, all or nothing."""
-  event_set = event_sets.EVENT_SETS[task.event_set]
+  Raises:
+    UserError: its file cannot be written, or no more files be opened.
+  """
+  event_set = EVENT_SETS[task.event_set]
   rows, skips, dropped = [], [], 0
   for recording in task.recordings:
     try:
-      samples, left_out, drops = event_sets.read(
+      samples, left_out, drops = recordings_lib.read(
         event_set, recording, task.backwards
       )
     except UserError as error:
       skips.append(Skip(recording.id, str(error)))
       continue
+    except OSError as error:
+      raise UserError(
+        f'{recording.file} cannot be opened ({error.strerror})'
+      ) from None
     skips += left_out
     dropped += drops
     rows += [
@@ -302,8 +290,7 @@ def _convert_unit(task: _Task) -> None:
         file,
         id=np.array(ids, str),
         split=np.array(splits, str),
-        # Of no samples the shape would not be known.
-        frames=np.reshape(frames, (-1, *shape)).astype(np.uint8),
+        frames=np.stack(frames) if frames else np.empty((0, *shape), np.uint8),
         label=np.array(labels, np.int64),
         events=np.array(events, np.int64),
         padded_share=np.array(padded, np.float64),

@@ -6,7 +6,9 @@ that would lie outside, or that is a link, is an error.
 
 import contextlib
 import dataclasses
+import errno
 import functools
+import gzip
 import os
 import pathlib
 import shutil
@@ -17,7 +19,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
+from mlf_jax.data.event_source import DAMAGED
 from mlf_jax.errors import UserError
+
+# Folder that a preparation works in.
+PREPARING = 'preparing'
+
+# What the machine lacks is no fault of a file.
+_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,37 +58,80 @@ class Member:
 
     Raises:
       UserError: it cannot be opened.
+      OSError: the machine can open no more files.
     """
     with contextlib.ExitStack() as stack:
       try:
         if self.archived:
-          file = stack.enter_context(_zip_file(self.path).open(self.name))
+          status = self.path.stat()
+          archive = _zip_file(self.path, status.st_size, status.st_mtime_ns)
+          file = stack.enter_context(archive.open(self.name))
           file.name = str(self)
         else:
           # The name of a file opened by a string is a string.
           file = stack.enter_context(open(os.fspath(self.path), 'rb'))
-      except (OSError, zipfile.BadZipFile, RuntimeError) as error:
+      except (*DAMAGED, RuntimeError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno in _MACHINE:
+          raise
         raise UserError(f'{self} cannot be opened ({error})') from error
       yield file
 
+  def read_lines(self) -> list[str]:
+    """Reads it as text.
 
+    Raises:
+      UserError: it cannot be read.
+    """
+    with self.open() as file:
+      try:
+        content = file.read()
+      except DAMAGED as error:
+        raise UserError(f'{self} cannot be read ({error})') from error
+    return content.decode('utf-8-sig', 'replace').splitlines()
+
+
+# Kept open: reading the list of tens of thousands of members takes a second.
 @functools.lru_cache(maxsize=16)
-def _zip_file(path: pathlib.Path) -> zipfile.ZipFile:
-  # Kept open: reading the list of tens of thousands of members takes a second.
+def _zip_file(path: pathlib.Path, size: int, changed: int) -> zipfile.ZipFile:
+  del size, changed  # A file that was replaced is another file.
   return zipfile.ZipFile(path)
 
 
-def in_folder(folder: pathlib.Path) -> list[Member]:
-  """The files under a folder, at any depth."""
-  members = []
-  for directory, _, files in os.walk(folder):
-    for file in files:
-      path = pathlib.Path(directory, file)
-      with contextlib.suppress(OSError):  # A link that leads nowhere.
+def in_folder(folder: pathlib.Path) -> tuple[list[Member], list[str]]:
+  """The files under a folder, at any depth, links followed.
+
+  What a preparation has extracted so far is not looked into.
+
+  Returns:
+    The files in the order of their paths, and the names of links that lead
+    nowhere.
+
+  Raises:
+    UserError: a folder cannot be read.
+  """
+  members, broken, seen = [], [], set()
+
+  def fail(error):
+    raise UserError(f'{error.filename} cannot be read ({error.strerror})')
+
+  for place, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+    folders.sort()
+    # Links may lead in a circle.
+    real = os.path.realpath(place)
+    if real in seen or place.endswith(os.sep + PREPARING):
+      folders.clear()
+      continue
+    seen.add(real)
+    for file in sorted(files):
+      path = pathlib.Path(place, file)
+      name = path.relative_to(folder).as_posix()
+      try:
         status = path.stat()
-        name = path.relative_to(folder).as_posix()
+      except OSError:
+        broken.append(name)
+      else:
         members.append(Member(name, status.st_size, status.st_mtime_ns, path))
-  return members
+  return members, broken
 
 
 def in_zip(path: pathlib.Path) -> list[Member]:
@@ -98,7 +150,7 @@ def in_zip(path: pathlib.Path) -> list[Member]:
           members.append(
             Member(info.filename, info.file_size, info.CRC, path, True)
           )
-  except (OSError, zipfile.BadZipFile) as error:
+  except DAMAGED as error:
     raise UserError(
       f'{path} cannot be read as a zip archive ({error}): download it again'
     ) from error
@@ -107,7 +159,7 @@ def in_zip(path: pathlib.Path) -> list[Member]:
 
 def extract(
   path: pathlib.Path, folder: pathlib.Path, wanted: Callable[[str], bool]
-) -> None:
+) -> pathlib.Path:
   """Extracts files of a .tar.gz archive; goes on where it was stopped.
 
   A file takes its name when it is whole, and is not written again.
@@ -117,6 +169,9 @@ def extract(
     folder: where the files go, made if need be.
     wanted: whether a member of that name is extracted.
 
+  Returns:
+    The folder that holds the files and nothing else.
+
   Raises:
     UserError: the archive is damaged, or holds what no archive of data holds,
       or the disk is full.
@@ -124,13 +179,13 @@ def extract(
   try:
     status = path.stat()
     source = f'{path.name} {status.st_size} {status.st_mtime_ns}'
-    begun, done = folder / 'begun', folder / 'done'
+    begun, done, files = folder / 'begun', folder / 'done', folder / 'files'
     if not begun.exists() or begun.read_text() != source:
       shutil.rmtree(folder, ignore_errors=True)  # It is of another archive.
-      folder.mkdir(parents=True)
+      files.mkdir(parents=True)
       begun.write_text(source)
     if done.exists():
-      return
+      return files
     # The published archives more or less double.
     needed, free = 2 * status.st_size, shutil.disk_usage(folder).free
     if free < needed:
@@ -139,20 +194,29 @@ def extract(
         f'{folder} has {free / 1e9:.1f} GB left: name another folder for '
         'prepared data, or extract the archive yourself and name its folder'
       )
-    # '|' reads the stream once, from front to back.
-    with tarfile.open(path, 'r|gz') as archive:
+    with (
+      gzip.open(path) as stream,
+      # '|' reads the stream once, from front to back.
+      tarfile.open(fileobj=stream, mode='r|') as archive,
+    ):
       for member in archive:
         link = member.issym() or member.islnk()
         _require_inside(path, member.name, link)
         if member.isreg() and wanted(member.name):
-          _extract_member(archive, member, folder / member.name)
+          _extract_member(archive, member, files / member.name)
+      # Only at its end does gzip verify the checksum of the whole.
+      while stream.read(1 << 20):
+        pass
     done.touch()
-  except (tarfile.TarError, EOFError, zlib.error) as error:
+  except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    # What was extracted may be damaged too.
+    shutil.rmtree(folder, ignore_errors=True)
     raise UserError(
       f'{path} cannot be read as a .tar.gz archive ({error}): download it again'
     ) from error
   except OSError as error:
     raise UserError(f'{path} cannot be extracted ({error})') from error
+  return files
 
 
 def _extract_member(archive, member, path):

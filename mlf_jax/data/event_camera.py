@@ -9,6 +9,8 @@ Asynchronous Temporal Contrast Vision Sensor", IEEE JSSC 2008 (the pixel);
 H. Rebecq, D. Gehrig, D. Scaramuzza, "ESIM: an Open Event Camera Simulator",
 CoRL 2018 (the model, thresholds that differ). Left out: the limited bandwidth
 and the refractory period of a pixel.
+
+The same video gives the same events on every processor.
 """
 
 import dataclasses
@@ -16,7 +18,7 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float64, Int64
 
 from mlf_jax.data.events import Events
 from mlf_jax.errors import UserError
@@ -58,14 +60,14 @@ class EventCamera:
     if self.seed < 0:
       raise UserError(f'seed must be at least 0, got {self.seed}')
 
-  def thresholds(self) -> Float32[np.ndarray, '2 height width']:
+  def thresholds(self) -> Float64[np.ndarray, '2 height width']:
     """Of every pixel for an event that is darker (0) and brighter (1)."""
     # RandomState's stream is frozen by NumPy; default_rng's may change.
     random = np.random.RandomState(self.seed)
     normal = random.standard_normal((2, *self.sensor_size))
     # A threshold near 0 would let a pixel fire without end.
     relative = np.maximum(1 + self.mismatch * normal, 0.1)
-    return (self.threshold * relative).astype(np.float32)
+    return self.threshold * _rounded(relative)
 
   def record(
     self,
@@ -76,14 +78,16 @@ class EventCamera:
     """Films videos, each on its own and all at the same times.
 
     Args:
-      videos: intensities in any unit, positive, seen in float32. What a pixel
-        sees in the first frame is what it remembers at first.
+      videos: intensities in any unit, positive; pixels see nine decimals of
+        their logarithm. What a pixel sees in the first frame is what it
+        remembers at first.
       times: of each frame, in microseconds, increasing.
       noise_seeds: of the noise in each video, not negative.
 
     Returns:
       The events of each video, sorted by time and at one time by row, column
-      and polarity. Noise leaves what a pixel remembers as it is.
+      and polarity; the same on every processor. Noise leaves what a pixel
+      remembers as it is.
 
     Raises:
       UserError: a shape, an intensity or a time that cannot be.
@@ -140,17 +144,32 @@ class EventCamera:
       raise UserError('the times of the frames must increase')
 
 
+def _rounded(values):
+  """To nine decimals, in float64.
+
+  Processors disagree about the last bit of a logarithm, and of the sums that an
+  intensity may come from. A pixel compares and accumulates what it sees: one
+  bit would become other events. The ninth decimal is far from the last bit and
+  far below a threshold; all that follows is exact or rounded as IEEE 754
+  demands.
+  """
+  return np.round(values, 9)
+
+
 def _crossings(videos, times, thresholds):
   """Yields where the logarithm passes the next threshold of a pixel.
 
   As video, time, pixel and polarity, of many events at once: [event] each.
   """
   darker, brighter = thresholds.reshape(2, -1)
-  shape = (videos.shape[1], darker.size)
-  before = np.log(videos[0], dtype=np.float32).reshape(shape)
+
+  def logarithm(frame):
+    return _rounded(np.log(frame, dtype=np.float64)).reshape(-1, darker.size)
+
+  before = logarithm(videos[0])
   memory = before.copy()
   for start, stop, frame in zip(times[:-1], times[1:], videos[1:], strict=True):
-    now = np.log(frame, dtype=np.float32).reshape(shape)
+    now = logarithm(frame)
     moved = now - memory
     video, pixel = np.nonzero((moved >= brighter) | (moved <= -darker))
     p = moved[video, pixel] > 0
@@ -162,7 +181,7 @@ def _crossings(videos, times, thresholds):
       now_here = now[video, pixel]
       # Clipped, as rounding may lead out of the frame.
       share = ((seen - was) / (now_here - was)).clip(0, 1)
-      yield video, start + (stop - start) * share.astype(float), pixel, p
+      yield video, start + (stop - start) * share, pixel, p
       again = (now_here - seen) / threshold >= 1
       video, pixel, p, threshold = (
         a[again] for a in (video, pixel, p, threshold)

@@ -6,14 +6,11 @@ Object Classification", 2017; G. Orchard et al., "Converting Static Image
 Datasets to Spiking Neuromorphic Datasets Using Saccades", 2015.
 """
 
-import csv
 import dataclasses
-import io
-import pathlib
 import re
 from collections.abc import Callable
 
-from mlf_jax.data import event_archives, event_files
+from mlf_jax.data import event_files
 from mlf_jax.data.event_archives import Member
 from mlf_jax.data.events import Events
 from mlf_jax.data.frames import FrameSpec
@@ -48,15 +45,18 @@ class Skip:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sample:
-  """What is classified: a recording, or a part of one."""
+class Found:
+  """What the files of a data set hold.
 
-  id: str
-  label: int
-  events: Events
+  Attributes:
+    recordings: what can be read.
+    skips: what is left out.
+    split_rule: by what the recordings of the splits are told apart.
+  """
 
-
-Found = tuple[list[Recording], list[Skip]]
+  recordings: list[Recording]
+  skips: list[Skip]
+  split_rule: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,199 +67,76 @@ class EventSet:
     name: its name here.
     classes: names of its classes.
     splits: its official splits; 'train' alone if there are none.
+    published: number of its recordings, None where it is not known.
     sensor_size: (height, width) in pixels.
     archives: file names of its archives.
     source: what is to be downloaded, of what size and from where.
     frames: how the paper makes frames.
-    pattern: of the path of a file that is needed.
-    find: sorts out the files that match.
+    example: the path of a recording.
+    pattern: of the path of a file that is needed; no two files match in the
+      same way.
+    find: sorts out the files, by what of their path matches.
     read: reads the events of a recording.
   """
 
   name: str
   classes: tuple[str, ...]
   splits: tuple[str, ...]
+  published: int | None
   sensor_size: tuple[int, int]
   archives: tuple[str, ...]
   source: str
   frames: FrameSpec
+  example: str
   pattern: re.Pattern
-  find: Callable[['EventSet', list[Member]], Found]
+  find: Callable[['EventSet', dict[str, Member]], Found]
   read: Callable[..., Events]
 
 
-def natural(name: str) -> list:
-  """Sorting key in which 10 comes after 9."""
-  return [
-    int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', name)
-  ]
-
-
-def find_recordings(
-  event_set: EventSet, manual_dir: str, extracted: pathlib.Path
-) -> Found:
-  """Finds the recordings of a data set, as downloaded or extracted.
-
-  Args:
-    event_set: the data set.
-    manual_dir: an archive; or a folder with the archives, or with the files
-      that were in them, at any depth.
-    extracted: where a .tar.gz archive may be extracted to.
-
-  Returns:
-    The recordings, in the order of their numbers, and what is left out.
-
-  Raises:
-    UserError: there are none, a split or a class has none, or an archive is
-      damaged.
-  """
-  place = pathlib.Path(manual_dir).expanduser()
-  if not place.exists():
-    raise UserError(f'{manual_dir} does not exist. {event_set.source}')
-  archives, members = [place], []
-  if place.is_dir():
-    files = event_archives.in_folder(place)
-    archives = [f.path for f in files if f.path.name in event_set.archives]
-    members = [f for f in files if event_set.pattern.search(f.name)]
-  for archive in sorted(archives):
-    if archive.suffix == '.zip':
-      members += [
-        m
-        for m in event_archives.in_zip(archive)
-        if event_set.pattern.search(m.name)
-      ]
-    # One who extracted it may have left a part away on purpose.
-    elif not members:
-      event_archives.extract(archive, extracted, event_set.pattern.search)
-      members += event_archives.in_folder(extracted)
-  recordings, skips = event_set.find(event_set, members)
-  if not recordings:
-    raise UserError(
-      f'{manual_dir} holds no recordings of {event_set.name}'
-      + (f' ({skips[0].what}: {skips[0].reason})' if skips else '')
-      + f'. {event_set.source}'
-    )
-  for split in event_set.splits:
-    if not any(r.split == split for r in recordings):
-      raise UserError(
-        f'{manual_dir} holds no {split} recordings of {event_set.name}. '
-        + event_set.source
-      )
-  labels = {r.label for r in recordings}
-  for label, name in enumerate(event_set.classes):
-    if labels != {None} and label not in labels:
-      raise UserError(
-        f'{manual_dir} holds no recordings of class {name!r} of '
-        f'{event_set.name}. {event_set.source}'
-      )
-  # Of a file that is there twice, in a folder and in an archive, the former.
-  unique = {r.id: r for r in reversed(recordings)}
-  return sorted(unique.values(), key=lambda r: natural(r.id)), skips
-
-
-def read(
-  event_set: EventSet, recording: Recording, backwards: str
-) -> tuple[list[Sample], list[Skip], int]:
-  """Reads a recording and divides it into what is classified.
-
-  Args:
-    event_set: the data set.
-    recording: one of its recordings.
-    backwards: see `event_files.read_aedat`.
-
-  Returns:
-    The samples, what of the recording cannot be used, and how many events its
-    file marks as invalid or special.
-
-  Raises:
-    UserError: a file is damaged: nothing of the recording can be used.
-  """
-  with recording.file.open() as file:
-    events = event_set.read(file, backwards=backwards)
-  samples, skips = [], []
-  if not len(events):
-    skips.append(Skip(recording.id, f'{recording.file} has no events'))
-  elif recording.intervals is None:
-    samples.append(Sample(recording.id, recording.label, events))
-  else:
-    rows = _read_intervals(recording.intervals)
-    for number, (line, label, start, stop) in enumerate(rows):
-      name = f'{recording.id}/{number:02d}'
-      where = f'{recording.intervals}: line {line}: '
-      part = events.between(start, stop)
-      if not 1 <= label <= len(event_set.classes):
-        reason = f'class {label} is none of 1 to {len(event_set.classes)}'
-        skips.append(Skip(name, where + reason))
-      elif not len(part):
-        reason = (
-          f'no events from {start} to {stop} us; the recording lasts from '
-          f'{events.t[0]} to {events.t[-1]} us'
-        )
-        skips.append(Skip(name, where + reason))
-      else:
-        samples.append(Sample(name, label - 1, part))
-  return samples, skips, events.dropped
-
-
-def _read_intervals(member: Member) -> list[tuple[int, int, int, int]]:
-  """Line number, class, start and end of the rows of a csv file of labels."""
-  columns = ('class', 'startTime_usec', 'endTime_usec')
-  with member.open() as file:
-    text = file.read().decode('utf-8-sig', 'replace')
-  reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
-  fields = [field.strip() for field in reader.fieldnames or ()]
-  missing = [column for column in columns if column not in fields]
-  if missing:
-    raise UserError(
-      f'{member}: byte 0: the column {missing[0]} is missing; the first line '
-      f'must name {", ".join(columns)}'
-    )
-  reader.fieldnames = fields
-  rows = []
-  for row in reader:
-    values = [row[column] for column in columns]
-    if not all(v and v.strip().isdecimal() for v in values):
-      raise UserError(
-        f'{member}: line {reader.line_num}: {values} are not three numbers'
-      )
-    rows.append((reader.line_num, *map(int, values)))
-  return rows
-
-
-def _find_gestures(event_set: EventSet, members: list[Member]) -> Found:
+def _find_gestures(event_set: EventSet, files: dict[str, Member]) -> Found:
   """Recordings by the trial lists where they are, else by subject."""
-  files = {pathlib.PurePosixPath(m.name).name: m for m in reversed(members)}
-  split_of, recordings, skips = {}, [], []
-  lists = [s for s in event_set.splits if f'trials_to_{s}.txt' in files]
-  for split in lists:
-    with files[f'trials_to_{split}.txt'].open() as file:
-      for name in file.read().decode('utf-8', 'replace').split():
-        split_of[name] = split
-        if name not in files:
-          skips.append(
-            Skip(name, f'it is listed in trials_to_{split}.txt, but missing')
-          )
+  lists = {
+    split: files[f'trials_to_{split}.txt']
+    for split in event_set.splits
+    if f'trials_to_{split}.txt' in files
+  }
+  if len(lists) == 1:
+    raise UserError(
+      f'{next(iter(lists.values()))} is there, but the list of the other split '
+      'is not: both are needed, or neither'
+    )
+  splits_of, skips = {}, []
+  for split, member in lists.items():
+    for name in filter(None, map(str.strip, member.read_lines())):
+      splits_of.setdefault(name, []).append(split)
+      if name not in files:
+        skips.append(Skip(name, f'{member} lists it, but it is missing'))
+  recordings = []
   for name, member in files.items():
     match = re.fullmatch(r'(user(\d+)_\w+)\.aedat', name)
     if match is None:
       continue
-    by_subject = 'train' if int(match[2]) <= 23 else 'test'
-    split = split_of.get(name, None if len(lists) == 2 else by_subject)
+    by_subject = ['train' if int(match[2]) <= 23 else 'test']
+    splits = splits_of.get(name, []) if lists else by_subject
     labels = files.get(f'{match[1]}_labels.csv')
-    if split is None:
-      skips.append(Skip(name, 'it is in neither list of trials'))
+    if len(splits) != 1:
+      number = 'neither' if not splits else 'more than one'
+      skips.append(Skip(name, f'{number} of the lists of trials names it'))
     elif labels is None:
       skips.append(Skip(name, f'{match[1]}_labels.csv is missing'))
     else:
-      recordings.append(Recording(match[1], split, member, intervals=labels))
-  return recordings, skips
+      recordings.append(
+        Recording(match[1], splits[0], member, intervals=labels)
+      )
+  rule = 'lists of trials' if lists else 'subject (1 to 23 train)'
+  return Found(recordings, skips, rule)
 
 
-def _find_by_path(event_set: EventSet, members: list[Member]) -> Found:
+def _find_by_path(event_set: EventSet, files: dict[str, Member]) -> Found:
   """Recordings whose path names the class, and the split if there is one."""
   recordings = []
-  for member in members:
-    match = event_set.pattern.search(member.name).groupdict()
+  for name, member in files.items():
+    match = event_set.pattern.search(name).groupdict()
     recordings.append(
       Recording(
         id=match['id'],
@@ -268,7 +145,9 @@ def _find_by_path(event_set: EventSet, members: list[Member]) -> Found:
         label=event_set.classes.index(match['class']),
       )
     )
-  return recordings, []
+  is_divided = 'test' in event_set.splits
+  rule = 'folder' if is_divided else 'the name of a split, when loaded'
+  return Found(recordings, [], rule)
 
 
 _CIFAR_CLASSES = (
@@ -302,6 +181,7 @@ EVENT_SETS = {
       'other_gestures',
     ),
     splits=('train', 'test'),
+    published=None,
     sensor_size=event_files.DVS128,
     archives=('DvsGesture.tar.gz',),
     source=(
@@ -309,6 +189,7 @@ EVENT_SETS = {
       'https://research.ibm.com/interactive/dvsgesture/'
     ),
     frames=FrameSpec(40, 'window', 30_000, 4.0),
+    example='user01_led.aedat',
     pattern=re.compile(
       r'(?:^|/)(?:user\d+_\w+\.aedat|user\d+_\w+_labels\.csv'
       r'|trials_to_(?:train|test)\.txt)$'
@@ -320,6 +201,7 @@ EVENT_SETS = {
     name='cifar10_dvs',
     classes=_CIFAR_CLASSES,
     splits=('train',),
+    published=10_000,
     sensor_size=event_files.DVS128,
     archives=tuple(f'{name}.zip' for name in _CIFAR_CLASSES),
     source=(
@@ -327,6 +209,7 @@ EVENT_SETS = {
       'from https://figshare.com/articles/dataset/CIFAR10-DVS_New/4724671'
     ),
     frames=FrameSpec(10, 'window', 10_000, 3.04),
+    example='cifar10_airplane_0.aedat',
     pattern=re.compile(
       rf'(?:^|/)(?P<id>cifar10_(?P<class>{"|".join(_CIFAR_CLASSES)})_\d+)'
       r'\.aedat$'
@@ -338,6 +221,7 @@ EVENT_SETS = {
     name='n_mnist',
     classes=tuple('0123456789'),
     splits=('train', 'test'),
+    published=70_000,
     sensor_size=event_files.N_MNIST,
     archives=('Train.zip', 'Test.zip'),
     source=(
@@ -345,6 +229,7 @@ EVENT_SETS = {
       'https://www.garrickorchard.com/datasets/n-mnist'
     ),
     frames=FrameSpec(10, 'window', 30_000, 1.0),
+    example='Train/0/00002.bin',
     pattern=re.compile(
       r'(?:^|/)(?P<id>(?P<split>Train|Test)/(?P<class>\d)/\d+)\.bin$'
     ),

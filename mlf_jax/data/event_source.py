@@ -1,6 +1,7 @@
 """A recording while it is read: a file that knows its place and its name."""
 
 import contextlib
+import lzma
 import os
 import tarfile
 import zipfile
@@ -14,10 +15,11 @@ File = str | os.PathLike | BinaryIO
 
 _MAX_HEADER_LINE = 1 << 12
 # What a damaged file or member of an archive raises while it is read.
-_DAMAGED = (
+DAMAGED = (
   OSError,
   EOFError,
   zlib.error,
+  lzma.LZMAError,
   zipfile.BadZipFile,
   tarfile.TarError,
 )
@@ -46,7 +48,7 @@ class Source:
         if not (piece := self._file.read(missing)):
           break
         content += piece
-    except _DAMAGED as error:
+    except DAMAGED as error:
       self.fail(f'cannot be read ({error})', self.offset + len(content))
     self.offset += len(content)
     return content

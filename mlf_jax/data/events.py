@@ -7,6 +7,9 @@ from jaxtyping import Int64, UInt8, UInt16
 
 from mlf_jax.errors import UserError
 
+# Of pixels along a side: what a column of `Events` can number.
+_MOST_PIXELS = 1 << 16
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Events:
@@ -50,11 +53,13 @@ class Events:
   def to_array(self) -> np.ndarray:
     """The events as a structured array with the fields t, x, y, p.
 
-    This is what the tonic library's transforms take.
+    This is what the tonic library's transforms take. Rows and columns are int16
+    as tonic's own are, but int32 where the sensor is too large for that.
     """
+    place = np.int16 if max(self.sensor_size) <= 1 << 15 else np.int32
     array = np.empty(
       len(self),
-      [('t', np.int64), ('x', np.int16), ('y', np.int16), ('p', bool)],
+      [('t', np.int64), ('x', place), ('y', place), ('p', bool)],
     )
     for field in array.dtype.names:
       array[field] = getattr(self, field)
@@ -67,8 +72,8 @@ def from_array(array: np.ndarray, sensor_size: tuple[int, int]) -> Events:
   Args:
     array: [event] with integer fields t (microseconds, not decreasing), x, y
       and p (0 or 1, or boolean), in any order.
-    sensor_size: (height, width) in pixels; tonic's own tuple has the width
-      first.
+    sensor_size: (height, width) in pixels, at most 65,536 each; tonic's own
+      tuple has the width first.
 
   Returns:
     The events.
@@ -76,6 +81,11 @@ def from_array(array: np.ndarray, sensor_size: tuple[int, int]) -> Events:
   Raises:
     UserError: a field is missing, or a value outside its range.
   """
+  if max(sensor_size) > _MOST_PIXELS:
+    raise UserError(
+      f'a sensor has at most {_MOST_PIXELS} pixels along a side, got height '
+      f'{sensor_size[0]} and width {sensor_size[1]}'
+    )
   array = np.asarray(array)
   names = array.dtype.names or ()
   missing = [field for field in 'txyp' if field not in names]
@@ -99,8 +109,14 @@ def from_array(array: np.ndarray, sensor_size: tuple[int, int]) -> Events:
         f'to {size - 1} (sensor of height {sensor_size[0]} and width '
         f'{sensor_size[1]})'
       )
+  late = np.flatnonzero(array['t'] > np.iinfo(np.int64).max)
+  if late.size:
+    raise UserError(
+      f'event {late[0]} has t = {array["t"][late[0]]}, not below 2**63 us'
+    )
   t = array['t'].astype(np.int64)
-  back = np.flatnonzero(np.diff(t) < 0)
+  # Not by their difference, which may need more than 64 bits.
+  back = np.flatnonzero(t[1:] < t[:-1])
   if back.size:
     i = back[0] + 1
     raise UserError(

@@ -10,6 +10,11 @@ from mlf_jax.errors import UserError, unknown
 
 BINNINGS = ('window', 'span', 'count')
 _MOST = np.iinfo(np.uint8).max
+# Far above what any data set needs: above, a typing error asks for more memory
+# than there is, or for a folder with a name that none may have.
+_MOST_STEPS = 10**5
+_MOST_WINDOW_US = 10**12
+_MOST_DOWNSAMPLE = 10**4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,13 +24,14 @@ class FrameSpec:
   Raises `UserError` for a value outside its range.
 
   Attributes:
-    time_steps: frames a recording.
+    time_steps: frames a recording, at most 100,000.
     binning: 'window': windows of fixed length from the first event on, as in
       the paper; 'span': equal parts of the whole recording; 'count': parts
       with equally many events.
-    window_us: length of a window in microseconds; 0 for the other binnings.
-    downsample: pixels of the sensor a pixel of a frame, along each side;
-      a fraction is allowed.
+    window_us: length of a window in microseconds, at most 10**12, which is
+      twelve days; 0 for the other binnings.
+    downsample: pixels of the sensor a pixel of a frame, along each side, at
+      most 10,000; a fraction is allowed.
   """
 
   time_steps: int
@@ -44,12 +50,22 @@ class FrameSpec:
         "binning 'window' needs the length of a window, above 0, and the "
         f'others have none; got {self.binning!r} with {self.window_us} us'
       )
-    if not 1 <= self.downsample < float('inf'):
+    if not self.downsample >= 1:
       raise UserError(f'downsample must be at least 1, got {self.downsample}')
+    for name, most in (
+      ('time_steps', _MOST_STEPS),
+      ('window_us', _MOST_WINDOW_US),
+      ('downsample', _MOST_DOWNSAMPLE),
+    ):
+      if (value := getattr(self, name)) > most:
+        raise UserError(f'{name} must be at most {most}, got {value}')
 
   @property
   def name(self) -> str:
-    """Letters and digits that no other specification has."""
+    """What no other specification is called; a folder can be called so.
+
+    Lower-case letters, digits, `_` and `.`.
+    """
     window = f'{self.window_us}us' if self.binning == 'window' else ''
     return (
       f't{self.time_steps}_{self.binning}{window}_down{float(self.downsample)}'

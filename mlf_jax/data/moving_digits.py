@@ -3,11 +3,12 @@
 The 1,797 digits of scikit-learn, real 8x8 images, move along three straight
 saccades in front of a simulated event camera, as real images moved in front of
 a real one for N-MNIST (G. Orchard et al., "Converting Static Image Datasets to
-Spiking Neuromorphic Datasets Using Saccades", 2015).
+Spiking Neuromorphic Datasets Using Saccades", 2015). The events are
+the same on every processor.
 """
 
 import numpy as np
-from jaxtyping import Float, Float32, Int32, Int64, UInt8
+from jaxtyping import Float, Float64, Int32, Int64, UInt8
 
 from mlf_jax.data import digits
 from mlf_jax.data.dataset import Dataset
@@ -18,6 +19,9 @@ from mlf_jax.data.frames import FrameSpec
 CAMERA = EventCamera(
   sensor_size=(16, 16), threshold=0.2, mismatch=0.05, noise_hz=1.0
 )
+# By default; ten windows are a recording, and 8x8 pixels of the sensor's 16x16
+# a quarter of the work.
+FRAMES = FrameSpec(10, 'window', 10_000, 2.0)
 # Along an isosceles triangle and back to where it began.
 _CORNERS = np.array([(-2.0, -2.0), (2.0, 0.0), (-2.0, 2.0), (-2.0, -2.0)])
 _SACCADES_US = 99_000
@@ -63,7 +67,8 @@ def recordings(
   """Records the digits of one split, in scikit-learn's order.
 
   Path, camera and the thresholds of its pixels are those of every recording;
-  the noise is a recording's own. Nothing else is random.
+  the noise is a recording's own. Nothing else is random, and the events are the
+  same everywhere.
 
   Args:
     split: 'train' or 'test'.
@@ -103,18 +108,18 @@ def _path(times) -> Float[np.ndarray, 'time 2']:
   )
 
 
-def _film(images, path) -> Float32[np.ndarray, 'time digit height width']:
+def _film(images, path) -> Float64[np.ndarray, 'time digit height width']:
   """Intensities of digits that move, bilinear between their pixels."""
   rows, columns = (
     _bilinear(offset, side)[:, np.newaxis]
     for offset, side in zip(path.T, CAMERA.sensor_size, strict=True)
   )
-  white = rows @ (images / np.float32(digits.SCALE)) @ columns.swapaxes(-1, -2)
+  white = rows @ (images / digits.SCALE) @ columns.swapaxes(-1, -2)
   return _BLACK + (1 - _BLACK) * white
 
 
-def _bilinear(offset, side) -> Float32[np.ndarray, 'time side 8']:
+def _bilinear(offset, side) -> Float64[np.ndarray, 'time side 8']:
   """What the pixels of a digit contribute to those along a side."""
   pixels = np.arange(side) - (side - 1) / 2 - offset[:, np.newaxis]
   distance = pixels[..., np.newaxis] / _ZOOM + 3.5 - np.arange(8)
-  return np.maximum(0, 1 - abs(distance)).astype(np.float32)
+  return np.maximum(0, 1 - abs(distance))

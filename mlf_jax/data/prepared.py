@@ -1,7 +1,6 @@
 """Event-camera data sets, prepared at first use and then read from disk."""
 
 import pathlib
-import shutil
 import warnings
 
 from mlf_jax.data import splits
@@ -27,7 +26,7 @@ def load(
     split: 'train' or 'test'.
     frames: how recordings become frames.
     data_dir: the folder of prepared data sets, empty for the default one.
-    manual_dir: the recordings, see `event_sets.find_recordings`.
+    manual_dir: the recordings, see `recordings.find`.
     split_name: for cifar10_dvs how train and test are divided, see `splits`.
 
   Returns:
@@ -83,7 +82,7 @@ def prepare(
     name: 'dvs_gesture', 'cifar10_dvs' or 'n_mnist'.
     frames: how; as in the paper by default.
     data_dir: the folder of prepared data sets, empty for the default one.
-    manual_dir: the recordings, see `event_sets.find_recordings`.
+    manual_dir: the recordings, see `recordings.find`.
     backwards: see `event_files.read_aedat`; None is 'error', or what it was
       where the data set is there already.
     processes: how many work at once; None is one a CPU core.
@@ -95,17 +94,23 @@ def prepare(
     UserError: no recordings, the folder cannot be written, or what is there
       was made with another `backwards`.
   """
-  from mlf_jax.data import tfds_events, tfds_store
+  from mlf_jax.data import tfds_events
 
   event_set = _event_set(name)
   if backwards not in (None, *BACKWARDS):
     raise unknown('backwards', backwards, BACKWARDS)
   frames = frames or event_set.frames
-  if data_dir:
-    root = pathlib.Path(data_dir).expanduser()
-  else:
-    root = tfds_store.default_data_dir()
-  directory = tfds_store.find_prepared(f'{name}/{frames.name}', root)
+  if frames.downsample > min(event_set.sensor_size):
+    raise UserError(
+      f'downsample must be at most {min(event_set.sensor_size)}, the side of '
+      f'the sensor of {name}, got {frames.downsample}'
+    )
+  directory, root = find(name, frames, data_dir), _root(data_dir)
+  if directory is None and tfds_events.unfinished(name, frames, root):
+    raise UserError(
+      f'{root / name / frames.name} holds a folder that is no prepared data '
+      'set, it lacks dataset_info.json: delete it'
+    )
   if directory is not None:
     before = tfds_events.read_summary(directory)['backwards']
     if backwards not in (None, before):
@@ -117,19 +122,13 @@ def prepare(
   if not manual_dir:
     raise UserError(
       f'{name} is not in {root} and has to be downloaded by hand. '
-      f'{event_set.source}, put it into a folder DIR and run this again with '
-      f'--config.data.manual_dir=DIR; `python -m mlf_jax prepare {name} '
-      '--manual_dir=DIR` only prepares it'
+      f'{event_set.source}, into a folder DIR, and run this again with '
+      '--config.data.manual_dir=DIR (of `python -m mlf_jax prepare` it is '
+      '--manual_dir=DIR)'
     )
-  existed = (root / name).exists()
-  try:
-    directory = tfds_events.prepare_frames(
-      name, frames, root, manual_dir, backwards or 'error', processes
-    )
-  except UserError:
-    if not existed and not any((root / name).rglob('*.npz')):
-      shutil.rmtree(root / name, ignore_errors=True)
-    raise
+  directory = tfds_events.prepare_frames(
+    name, frames, root, manual_dir, backwards or 'error', processes
+  )
   skipped = tfds_events.read_summary(directory)['skipped']
   if skipped:
     warnings.warn(
@@ -138,6 +137,29 @@ def prepare(
       stacklevel=2,
     )
   return directory
+
+
+def find(
+  name: str, frames: FrameSpec, data_dir: str = ''
+) -> pathlib.Path | None:
+  """The folder of a prepared data set, None if it is not prepared.
+
+  Args:
+    name: 'dvs_gesture', 'cifar10_dvs' or 'n_mnist'.
+    frames: how its frames were made.
+    data_dir: the folder of prepared data sets, empty for the default one.
+  """
+  from mlf_jax.data import tfds_store
+
+  return tfds_store.find_prepared(f'{name}/{frames.name}', _root(data_dir))
+
+
+def _root(data_dir: str) -> pathlib.Path:
+  from mlf_jax.data import tfds_store
+
+  if data_dir:
+    return pathlib.Path(data_dir).expanduser()
+  return tfds_store.default_data_dir()
 
 
 def frames_of(
@@ -154,7 +176,7 @@ def frames_of(
     name: 'dvs_gesture', 'cifar10_dvs' or 'n_mnist'.
     time_steps: number of frames.
     binning: one of `frames.BINNINGS`.
-    window_ms: length of a window in milliseconds.
+    window_ms: length of a window in milliseconds; 0 where there is none.
     downsample: pixels of the sensor a pixel of a frame, along each side.
 
   Raises:
@@ -165,11 +187,15 @@ def frames_of(
   window_us = paper.window_us if binning == 'window' else 0
   if window_ms is not None:
     window_us = round(1000 * window_ms)
+    if window_ms and not window_us:
+      raise UserError(
+        f'window_ms must be at least 0.001, a microsecond, got {window_ms}'
+      )
   return FrameSpec(
-    time_steps or paper.time_steps,
+    paper.time_steps if time_steps is None else time_steps,
     binning,
     window_us,
-    downsample or paper.downsample,
+    paper.downsample if downsample is None else downsample,
   )
 
 
@@ -194,10 +220,13 @@ def describe(directory: pathlib.Path) -> str:
   classes = list(next(iter(summary['samples'].values())))
   width = max(map(len, classes))
   names = list(summary['samples'])
+  published = summary['published_recordings']
+  published = f' of the {published:,} published' if published else ''
   lines = [
     str(directory),
-    f'{summary["recordings"]:,} recordings, {summary["events"]:,} events in '
-    'samples',
+    f'{summary["recordings"]:,} recordings{published}, '
+    f'{summary["events"]:,} events in samples',
+    f'train and test are told apart by {summary["split_rule"]}',
     ' ' * width + ''.join(f'{name:>9}' for name in names),
   ]
   for label in classes:
@@ -213,7 +242,12 @@ def describe(directory: pathlib.Path) -> str:
     f'{summary["padded_share"]:.1%} of the frames begin after the last event',
     f'{summary["dropped_events"]:,} events dropped that their files mark as '
     'invalid or special',
-    f'{len(summary["skipped"])} skipped',
+    f'{len(summary["skipped"])} skipped'
+    + (
+      '; to have what is mended since, delete the folder and prepare it again'
+      if summary['skipped']
+      else ''
+    ),
     *(f'  {s["what"]}: {s["reason"]}' for s in summary['skipped']),
   ]
   return '\n'.join(lines)

@@ -1,6 +1,12 @@
 """Where samples come from: data sets by name."""
 
-from mlf_jax.data import cifar, digits, moving_digits, prepared
+from mlf_jax.data import (
+  cifar,
+  digits,
+  event_sets,
+  moving_digits,
+  prepared,
+)
 from mlf_jax.data.dataset import Dataset
 from mlf_jax.data.frames import FrameSpec
 from mlf_jax.errors import UserError, unknown
@@ -18,6 +24,24 @@ def names() -> tuple[str, ...]:
 def event_names() -> tuple[str, ...]:
   """Returns the names of those that are recordings of an event camera."""
   return _EVENTS
+
+
+def default_frames(name: str) -> FrameSpec:
+  """How recordings become frames unless told otherwise.
+
+  As in the paper for the data sets that it uses.
+
+  Args:
+    name: one of `event_names()`.
+
+  Raises:
+    UserError: no such name.
+  """
+  if name not in _EVENTS:
+    raise unknown('data set of recordings', name, _EVENTS)
+  if name == 'moving_digits':
+    return moving_digits.FRAMES
+  return event_sets.EVENT_SETS[name].frames
 
 
 def load(
@@ -42,8 +66,8 @@ def load(
     split_name: how train and test are divided, where there is no official
       split: 'tail' (also if empty), 'head', 'random' or 'random-SEED' for
       cifar10_dvs. The other data sets have one split and no name for it.
-    frames: how recordings become frames; needed for `event_names()`, and for
-      them alone.
+    frames: how recordings become frames, such as `default_frames(name)`; needed
+      for `event_names()`, and for them alone.
 
   Returns:
     The split.

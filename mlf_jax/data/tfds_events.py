@@ -11,13 +11,17 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
+import rich.console
+import rich.progress
 import tensorflow_datasets as tfds
 
 from mlf_jax import locks
 from mlf_jax.data import conversion
+from mlf_jax.data.event_archives import PREPARING
 from mlf_jax.data.event_sets import EVENT_SETS, EventSet
 from mlf_jax.data.frames import FrameSpec
 from mlf_jax.data.tfds_store import prepare, reading, serialized_examples
+from mlf_jax.errors import UserError
 
 
 @dataclasses.dataclass
@@ -68,7 +72,7 @@ class _EventBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     self._backwards = backwards
     self._processes = processes
     super().__init__(**{'file_format': 'array_record', **kwargs})
-    self._work = pathlib.Path(self.data_dir).parent / 'preparing'
+    self._work = pathlib.Path(self.data_dir).parent / PREPARING
 
   def _info(self) -> tfds.core.DatasetInfo:
     event_set = self.EVENT_SET
@@ -94,14 +98,34 @@ class _EventBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     )
 
   def download_and_prepare(self, **kwargs) -> None:
-    """Prepares the data set; one process at a time."""
+    """Prepares the data set; one process at a time.
+
+    Raises:
+      UserError: no recordings, or the folder cannot be written.
+    """
+    config = kwargs.get('download_config')
+    overwrites = config is not None and config.download_mode.overwrite_dataset
+    if self.data_path.exists() and not overwrites:
+      return  # Where nothing can be written, too.
     with locks.exclusive(
-      self._work, 'the folder', 'prepares data', 'name another data folder'
+      self._work,
+      'the folder',
+      'prepares data',
+      'name another folder of prepared data, --config.data.dir=DIR, for '
+      '`prepare` --data_dir=DIR',
     ):
       for left_behind in self._work.parent.glob('incomplete.*'):
         shutil.rmtree(left_behind)
-      super().download_and_prepare(**kwargs)
-      shutil.rmtree(self._work)
+      # The library makes it though nothing is downloaded.
+      kwargs.setdefault('download_dir', self._work / 'downloads')
+      try:
+        super().download_and_prepare(**kwargs)
+        shutil.rmtree(self._work)
+      except UserError:
+        left = {path.name for path in self._work.iterdir()}
+        if left <= {'.lock', 'downloads'}:  # Nothing to go on from.
+          shutil.rmtree(self._work)
+        raise
 
   def _split_generators(self, dl_manager) -> dict[str, Iterator]:
     converted = conversion.convert(
@@ -112,14 +136,22 @@ class _EventBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       self._backwards,
       self._processes,
     )
-    self.info.metadata.update(converted.summary())
+    summary = converted.summary()
+    self.info.metadata.update(summary)
     return {
-      split: self._generate_examples(converted, split)
+      split: self._generate_examples(
+        converted, split, sum(summary['samples'][split].values())
+      )
       for split in self.EVENT_SET.splits
     }
 
-  def _generate_examples(self, converted, split: str) -> Iterator:
-    yield from enumerate(converted.samples(split))
+  def _generate_examples(self, converted, split: str, total: int) -> Iterator:
+    yield from rich.progress.track(
+      enumerate(converted.samples(split)),
+      f'Writing {split} samples',
+      total,
+      console=rich.console.Console(stderr=True),
+    )
 
 
 class DvsGesture(_EventBuilder):
@@ -169,7 +201,7 @@ def prepare_frames(
     name: one of `EVENT_SETS`.
     frames: how to make frames.
     data_dir: the folder of all prepared data sets.
-    manual_dir: see `event_sets.find_recordings`.
+    manual_dir: see `recordings.find`.
     backwards: see `event_files.read_aedat`.
     processes: how many work at once; None is one a CPU core.
 
@@ -199,12 +231,28 @@ def prepare_frames(
   return prepare(builder, f'{name}/{frames.name}', data_dir)
 
 
+def unfinished(name: str, frames: FrameSpec, data_dir: pathlib.Path) -> bool:
+  """Whether the folder of a data set is there, but is none of a data set."""
+  version = str(_EventBuilder.VERSION)
+  return (data_dir / name / frames.name / version).exists()
+
+
 def read_summary(directory: pathlib.Path) -> dict:
-  """What `conversion.Conversion.summary` said when the frames were made."""
-  with reading(directory, 'metadata'):
+  """What `conversion.Conversion.summary` said when the frames were made.
+
+  Raises:
+    UserError: the folder is damaged or holds something else.
+  """
+  with reading(directory, 'data set'):
     builder = tfds.builder_from_directory(directory)
-    builder.info.metadata.load_metadata(directory)
-    return dict(builder.info.metadata)
+    metadata = builder.info.metadata
+    metadata.load_metadata(directory)
+    summary = {key: metadata[key] for key in conversion.SUMMARY}
+    for split in builder.info.splits.values():
+      for path in split.filepaths:
+        if not path.stat().length:
+          raise ValueError(f'{path} is empty')
+  return summary
 
 
 def read_frames(
@@ -223,7 +271,7 @@ def read_frames(
   Raises:
     UserError: the folder is damaged or holds something else.
   """
-  with reading(directory, split):
+  with reading(directory, f'{split} split'):
     builder = tfds.builder_from_directory(directory)
     features = builder.info.features
     count = builder.info.splits[split].num_examples

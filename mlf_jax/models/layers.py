@@ -149,7 +149,8 @@ class Readout(nn.Module):
     if _keeps_state(self):
       self.put_variable(MEMBRANE_POTENTIAL, 'u', u)
       self.put_variable(MEMBRANE_POTENTIAL, 'time_steps', time_steps)
-    # Not a division: compilers turn one into this in some programs only.
+    # Not a division: compilers turn one into this in some programs only, and
+    # its last bit is another.
     return u * (1 / (time_steps * math.prod(space)).astype(self.dtype))
 
 

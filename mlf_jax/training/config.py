@@ -84,7 +84,10 @@ def default(
     m.shortcut = ''
   elif model == 'spiking_vgg16':
     m.dropout_rate = 0.25
-  m.time_steps = 4
+  if data_name in data.event_names():
+    m.time_steps = data.default_frames(data_name).time_steps
+  else:
+    m.time_steps = 4
   m.thresholds = (0.6, 1.6, 2.6)
   m.decay = 0.25
   # Of the surrogate windows.

@@ -2,17 +2,9 @@
 
 import ml_collections
 
+from mlf_jax import data
 from mlf_jax.data import splits
 from mlf_jax.errors import UserError
-
-# Of event data sets: length of a window in ms, and pixels of the sensor a pixel
-# of a frame.
-_FRAMES = {
-  'cifar10_dvs': (10.0, 3.04),
-  'dvs_gesture': (30.0, 4.0),
-  'moving_digits': (10.0, 1.0),
-  'n_mnist': (30.0, 1.0),
-}
 
 
 def add_fields(c: ml_collections.ConfigDict) -> None:
@@ -26,11 +18,14 @@ def add_fields(c: ml_collections.ConfigDict) -> None:
   # How training and test samples are told apart: 'tail', 'head', 'random' or
   # 'random-SEED' for cifar10_dvs; empty where the data set comes divided.
   c.data.split = 'tail' if c.data.name == 'cifar10_dvs' else ''
+  frames = data.default_frames(c.data.name)
   # Frames of equal windows from the first event on; of equal parts of the whole
   # recording ('span'); or of equally many events ('count').
-  c.data.binning = 'window'
+  c.data.binning = frames.binning
   # Length of a window in milliseconds; 0 for the other binnings.
-  c.data.window_ms, c.data.downsample = _FRAMES[c.data.name]
+  c.data.window_ms = frames.window_us / 1000
+  # Pixels of the sensor a pixel of a frame, along each side.
+  c.data.downsample = frames.downsample
 
   c.augment.flip = False
   # Greatest shift in pixels, along each side.

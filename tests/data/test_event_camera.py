@@ -1,8 +1,11 @@
 """The simulated event camera, against closed forms and a loop over pixels."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
+from mlf_jax.data import moving_digits
 from mlf_jax.data.event_camera import EventCamera
 from mlf_jax.errors import UserError
 
@@ -46,7 +49,7 @@ def test_nothing_moves_nothing_fires():
 
 def reference(video, times, thresholds):
   """(t, y, x, p) of each event of one video, by a loop over everything."""
-  video, found = np.log(video, dtype=np.float32), []
+  video, found = np.round(np.log(video, dtype=np.float64), 9), []
   for y, x in np.ndindex(video.shape[1:]):
     memory = video[0, y, x]
     for i in range(1, len(video)):
@@ -80,6 +83,29 @@ def test_many_videos_are_filmed_like_each_pixel_alone():
     assert types == ['int64', 'uint16', 'uint16', 'uint8']
 
 
+@pytest.mark.parametrize('sign', [-1, 1])
+def test_last_bits_do_not_decide(sign):
+  # A whole number of thresholds: whether it is passed hangs on the last bit.
+  for steps in range(1, 50):
+    intensity = np.exp(np.array([0, sign * steps * 0.2]))
+    expected = as_tuples(film(np.log(intensity)))
+    for up in (0, np.inf):
+      near = np.nextafter(intensity, up).reshape(2, 1, 1, 1)
+      (events,) = PIXEL.record(near, (0, 1000), noise_seeds=[0])
+      assert as_tuples(events) == expected
+
+
+def test_events_are_the_same_on_every_processor():
+  # Of 359 recordings, so that what a last bit changes is among them.
+  digest = hashlib.sha256()
+  for events in moving_digits.recordings('test')[0]:
+    for name, dtype in (('t', '<i8'), ('x', '<u2'), ('y', '<u2'), ('p', 'u1')):
+      digest.update(getattr(events, name).astype(dtype).tobytes())
+  assert digest.hexdigest() == (
+    '1854738c1f4e8143f1ef24b35d6974096506e70b6095f1e0d3e5a329d7aef4d3'
+  )
+
+
 def test_thresholds_are_a_fixed_pattern_of_the_sensor():
   camera = EventCamera((40, 50), threshold=0.4, mismatch=0.1, seed=1)
   thresholds = camera.thresholds()
@@ -90,7 +116,11 @@ def test_thresholds_are_a_fixed_pattern_of_the_sensor():
   for pattern in (other.thresholds(), thresholds[::-1]):
     assert not np.any(thresholds == pattern)
   even = EventCamera((2, 3), threshold=0.4).thresholds()
-  np.testing.assert_array_equal(even, np.full((2, 2, 3), np.float32(0.4)))
+  np.testing.assert_array_equal(even, np.full((2, 2, 3), 0.4))
+  # What is drawn comes through a logarithm, whose last bit is not the same
+  # everywhere.
+  decimals = 1e9 * (thresholds / 0.4)
+  np.testing.assert_allclose(decimals, np.round(decimals), rtol=0, atol=1e-5)
 
 
 def test_noise_has_its_rate_everywhere_and_all_the_time():

@@ -3,6 +3,7 @@
 import gzip
 import io
 import itertools
+import zipfile
 from unittest import mock
 
 import pytest
@@ -14,6 +15,7 @@ from tests.data.reading import (
   GOOD,
   HEADER,
   HEADER2,
+  NAME,
   READERS,
   Named,
   assert_holds,
@@ -100,6 +102,31 @@ def test_gzip_cut_anywhere_or_damaged(name):
         event_files.RecordingError, match=r'^recording: byte \d+: [^\n]*$'
       ):
         READERS[name](gzip.GzipFile(fileobj=io.BytesIO(content)))
+
+
+@pytest.mark.parametrize(
+  'method', [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+@pytest.mark.parametrize('name', READERS)
+def test_damaged_member_of_a_zip(name, method, tmp_path):
+  path = tmp_path / 'recordings.zip'
+  # Not compressible: the bytes in the middle are those of the member.
+  events = [(t, t * t % 31, t**3 % 29, t % 2) for t in range(2000)]
+  with zipfile.ZipFile(path, 'w', method) as archive:
+    archive.writestr(NAME, write(name, events))
+  packed = bytearray(path.read_bytes())
+  half = len(packed) // 2
+  packed[half : half + 400] = b'\xff' * 400
+  path.write_bytes(packed)
+  with (
+    zipfile.ZipFile(path) as archive,
+    archive.open(NAME) as member,
+    pytest.raises(
+      event_files.RecordingError,
+      match=rf'^{NAME}: byte \d+: cannot be read [^\n]*$',
+    ),
+  ):
+    READERS[name](member)
 
 
 # What stands at the beginning.

@@ -71,6 +71,27 @@ def test_times_in_any_order(name, times, dropped, block):
   )
 
 
+@pytest.mark.parametrize(('name', 'wrap'), [('aedat2', 32), ('n_mnist', 23)])
+@pytest.mark.parametrize('block', [1, event_files._BLOCK])
+@pytest.mark.parametrize('quarters', [0.5, 1.1, 1.5, 1.9, 2])
+def test_times_that_go_back_by_at_most_half_of_the_clock_do_not_wrap(
+  name, wrap, block, quarters
+):
+  last = 2**wrap - 1
+  times = [5, last, last - int(quarters * 2 ** (wrap - 2))]
+  events = [(t, i, 33 - i, i % 2) for i, t in enumerate(times)]
+  content = write(name, events)
+  read = READERS[name]
+  with mock.patch.object(event_files, '_BLOCK', block):
+    fails(content, f'from {last} to {times[2]} us', offset_of(name, 2), read)
+    in_order = read(io.BytesIO(content), backwards='sort')
+    # A microsecond more than half is a wrap.
+    further = [(last, 0, 0, 0), (2 ** (wrap - 1) - 2, 1, 1, 1)]
+    wrapped = read(io.BytesIO(write(name, further)))
+  assert in_order.t.tolist() == sorted(times)
+  assert wrapped.t.tolist() == [last, 2**wrap + 2 ** (wrap - 1) - 2]
+
+
 def test_message_of_time_going_back_tells_what_to_do():
   events = [(10, 0, 0, 0), (9, 0, 0, 0)]
   fails(

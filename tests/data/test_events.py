@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlf_jax.data import event_files
-from mlf_jax.data.events import from_array
+from mlf_jax.data.events import Events, from_array
 from mlf_jax.data.frames import to_frames
 from mlf_jax.errors import UserError
 from tests.data import recordings
@@ -37,6 +37,58 @@ def test_structured_array_back_and_forth(events, order, polarity):
   assert_holds(from_array(read.to_array(), (34, 40)), events, (34, 40))
 
 
+@pytest.mark.parametrize(
+  ('sensor_size', 'kind'),
+  [
+    ((34, 1 << 15), 'int16'),
+    ((34, (1 << 15) + 1), 'int32'),
+    ((1 << 16, 34), 'int32'),
+  ],
+)
+def test_places_on_large_sensors(sensor_size, kind):
+  y, x = (side - 1 for side in sensor_size)
+  events = [(0, 0, 0, 0), (1, x, y, 1)]
+  read = from_array(array_of(events, x='u4', y='u4'), sensor_size)
+  assert_holds(read, events, sensor_size)
+  array = read.to_array()
+  assert array.tolist() == events
+  assert array.dtype['x'] == array.dtype['y'] == kind
+  assert_holds(from_array(array, sensor_size), events, sensor_size)
+
+
+def test_places_that_no_column_can_number():
+  events = array_of([(0, 65_537, 0, 1)], x='u4')
+  for sensor_size in ((34, 70_000), (70_000, 34), (1, (1 << 16) + 1)):
+    with pytest.raises(UserError, match='at most 65536 pixels') as info:
+      from_array(events, sensor_size)
+    assert f'height {sensor_size[0]} and width {sensor_size[1]}' in str(
+      info.value
+    )
+    assert '\n' not in str(info.value)
+
+
+def test_times_up_to_the_last_that_64_bits_hold():
+  most = 2**63 - 1
+  for kind, first in (('u8', 0), ('i8', -(2**63))):
+    events = [(first, 0, 0, 0), (most, 1, 1, 1)]
+    assert_holds(
+      from_array(array_of(events, t=kind), (34, 40)), events, (34, 40)
+    )
+    with pytest.raises(UserError, match=f'event 1 goes .*to {first} us'):
+      from_array(array_of(events[::-1], t=kind), (34, 40))
+
+
+def test_between_takes_its_start_and_not_its_stop():
+  t = np.array([-3, 0, 5, 5, 5, 7, 9])
+  zeros = np.zeros(len(t), np.uint16)
+  events = Events(t, zeros, zeros, zeros.astype(np.uint8), (3, 4))
+  for start in range(-5, 12):
+    for stop in range(start, 12):
+      part = events.between(start, stop)
+      assert part.t.tolist() == [time for time in t if start <= time < stop]
+      assert part.sensor_size == (3, 4)
+
+
 def array_of(events, **dtypes):
   dtypes = {'t': 'i8', 'x': 'i2', 'y': 'i2', 'p': 'i1', **dtypes}
   return np.array(events, list(dtypes.items()))
@@ -57,6 +109,10 @@ def array_of(events, **dtypes):
     (array_of([(0, -1, 0, 1)]), 'event 0 has x = -1'),
     (array_of([(0, 39, 34, 1)]), 'event 0 has y = 34, outside 0 to 33'),
     (array_of([*GOOD, (899, 0, 0, 1)]), 'event 4 goes .*from 900 to 899 us'),
+    (
+      array_of([*GOOD, (2**63, 0, 0, 1)], t='u8'),
+      r'event 4 has t = 9223372036854775808, not below 2\*\*63 us',
+    ),
   ],
 )
 def test_wrong_structured_array(array, problem):

@@ -4,6 +4,7 @@ import dataclasses
 import fractions
 import functools
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ specs = st.one_of(
     FrameSpec,
     st.integers(1, 12),
     st.just('window'),
-    st.integers(1, 40) | st.integers(1, 2**63),
+    st.integers(1, 40) | st.integers(1, 10**12),
     downsamples,
   ),
   st.builds(
@@ -91,7 +92,7 @@ def recordings(draw):
 @example(
   FrameSpec(12, 'span'), [(0, 1, 1, 1), (2**61, 2, 2, 1), (2**62, 0, 0, 0)]
 )
-@example(FrameSpec(2, 'window', 2**62), [(0, 1, 1, 1), (2**62 - 1, 2, 2, 1)])
+@example(FrameSpec(2, 'window', 10**12), [(0, 1, 1, 1), (2**62 - 1, 2, 2, 1)])
 def test_frames_are_those_of_a_loop(spec, listed):
   frames = spec.frames(events_of(listed))
   assert frames.dtype == np.uint8
@@ -196,6 +197,17 @@ def test_specifications_that_differ_have_names_that_differ():
   }
   assert len(names) == 7
   assert FrameSpec(5, 'span').name == FrameSpec(5, 'span', 0, 1).name
+  # Folders are called so.
+  longest = FrameSpec(10**5, 'window', 10**12, 1 + 2**-52)
+  for name in (*names, longest.name):
+    assert re.fullmatch('[a-z0-9_.]{1,60}', name)
+
+
+def test_the_largest_values_are_allowed():
+  spec = FrameSpec(10**5, 'window', 10**12, 10**4)
+  frames = spec.frames(events_of([(0, 0, 0, 0), (10**12, 11, 8, 1)]))
+  assert frames.shape == (10**5, 1, 1, 2)
+  assert frames[0, 0, 0, 0] == frames[1, 0, 0, 1] == frames.sum() / 2 == 1
 
 
 @pytest.mark.parametrize(
@@ -213,7 +225,16 @@ def test_specifications_that_differ_have_names_that_differ():
     ((4, 'span', 0, 0.99), r'downsample must be at least 1, got 0\.99'),
     ((4, 'span', 0, 0), 'downsample must be at least 1'),
     ((4, 'span', 0, float('nan')), 'downsample must be at least 1'),
-    ((4, 'span', 0, float('inf')), 'downsample must be at least 1'),
+    ((4, 'span', 0, float('inf')), 'downsample must be at most 10000, got inf'),
+    (
+      (4, 'span', 0, 10_000.1),
+      r'downsample must be at most 10000, got 10000\.1',
+    ),
+    ((100_001, 'span'), 'time_steps must be at most 100000, got 100001'),
+    (
+      (4, 'window', 10**12 + 1),
+      'window_us must be at most 10{12}, got 10{11}1',
+    ),
   ],
 )
 def test_mistakes(arguments, problem):

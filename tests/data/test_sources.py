@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from mlf_jax import data
+from mlf_jax.data import prepared
+from mlf_jax.data.frames import FrameSpec
 from mlf_jax.errors import UserError
 
 
@@ -73,6 +75,19 @@ def test_unknown_names_are_answered_with_close_and_known_ones():
     data.load('cifar-10', 'train')
   with pytest.raises(UserError, match=r"'tset'.*mean 'test'\?.*train, test"):
     data.load('digits', 'tset')
+
+
+@pytest.mark.parametrize('name', data.event_names())
+def test_default_frames_are_those_that_recordings_are_prepared_with(name):
+  if name == 'moving_digits':
+    assert data.default_frames(name) == FrameSpec(10, 'window', 10_000, 2.0)
+  else:
+    assert data.default_frames(name) == prepared.frames_of(name)
+
+
+def test_images_have_no_default_frames():
+  with pytest.raises(UserError, match=r"'digits' is unknown.*'moving_digits'"):
+    data.default_frames('digits')
 
 
 def test_every_name_is_known_to_load():

@@ -1,7 +1,9 @@
 """Every field of a configuration does something, and is checked."""
 
 import functools
+import pathlib
 import re
+import runpy
 
 import jax
 import jax.numpy as jnp
@@ -225,7 +227,7 @@ def test_field_of_events_changes_what_a_run_does(field):
     ('dvs_gesture', {}, '', FrameSpec(2, 'window', 30_000, 4.0)),
     ('cifar10_dvs', {}, 'tail', FrameSpec(2, 'window', 10_000, 3.04)),
     ('n_mnist', {}, '', FrameSpec(2, 'window', 30_000, 1.0)),
-    ('moving_digits', {}, '', FrameSpec(2, 'window', 10_000, 1.0)),
+    ('moving_digits', {}, '', FrameSpec(2, 'window', 10_000, 2.0)),
     (
       'cifar10_dvs',
       {
@@ -260,6 +262,34 @@ def test_recordings_are_asked_for_as_configured(
     'frames': frames,
   }
   assert calls == [(name, 'train', options), (name, 'test', options)]
+
+
+CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
+
+
+@pytest.mark.parametrize(
+  ('name', 'frames'),
+  [
+    ('dvs_gesture', FrameSpec(40, 'window', 30_000, 4.0)),
+    ('cifar10_dvs', FrameSpec(10, 'window', 10_000, 3.04)),
+    ('n_mnist', FrameSpec(10, 'window', 30_000, 1.0)),
+    ('moving_digits', FrameSpec(10, 'window', 10_000, 2.0)),
+  ],
+)
+def test_configurations_ask_for_the_default_frames(monkeypatch, name, frames):
+  calls = simulate_data(monkeypatch, (8, 8, 2))
+
+  def asked():
+    config = runpy.run_path(str(CONFIGS / f'{name}.py'))['get_config']()
+    config_lib.validate(config, num_devices=1)
+    run_lib.load_split(config, 'train')
+    return calls.pop()[2]['frames']
+
+  assert asked() == data.default_frames(name) == frames
+  # Nothing of it stands anywhere else.
+  other = FrameSpec(7, 'count', downsample=5.5)
+  monkeypatch.setattr(data, 'default_frames', {name: other}.__getitem__)
+  assert asked() == other
 
 
 def test_images_are_asked_for_without_frames(monkeypatch):

@@ -1,0 +1,210 @@
+"""Finds the recordings of a published data set and reads their samples."""
+
+import csv
+import dataclasses
+import filecmp
+import pathlib
+import re
+
+from mlf_jax.data import event_archives
+from mlf_jax.data.event_archives import Member
+from mlf_jax.data.event_sets import EventSet, Found, Recording, Skip
+from mlf_jax.data.events import Events
+from mlf_jax.errors import UserError
+
+_COLUMNS = ('class', 'startTime_usec', 'endTime_usec')
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """What is classified: a recording, or a part of one."""
+
+  id: str
+  label: int
+  events: Events
+
+
+def find(
+  event_set: EventSet, manual_dir: str, extracted: pathlib.Path
+) -> Found:
+  """Finds the recordings of a data set, as downloaded or extracted.
+
+  Args:
+    event_set: the data set.
+    manual_dir: an archive; or a folder with the archives, or with the files
+      that were in them, at any depth. Where both are there, what is in an
+      archive is taken from there: the other may be half extracted.
+    extracted: where a .tar.gz archive may be extracted to.
+
+  Returns:
+    The recordings in the order of their numbers, what is left out, and how the
+    splits were told apart.
+
+  Raises:
+    UserError: there are none, a split or a class of a split has none, two
+      different files have the same name, or an archive is damaged.
+  """
+  place = pathlib.Path(manual_dir).expanduser()
+  if not place.exists():
+    raise UserError(f'{manual_dir} does not exist. {event_set.source}')
+  if place.is_file() and not place.name.endswith(('.zip', '.tar.gz')):
+    raise UserError(
+      f'{manual_dir} is none of the archives {", ".join(event_set.archives)} '
+      'and no folder'
+    )
+  archives, loose, skips = [place], [], []
+  if place.is_dir():
+    loose, broken = event_archives.in_folder(place)
+    archives = [m.path for m in loose if m.path.name in event_set.archives]
+    skips += [
+      Skip(name, 'it is a link that leads nowhere')
+      for name in broken
+      if event_set.pattern.search(name)
+    ]
+  archived = []
+  for archive in archives:
+    if archive.name.endswith('.tar.gz'):
+      files = event_archives.extract(
+        archive, extracted, event_set.pattern.search
+      )
+      archived += event_archives.in_folder(files)[0]
+    else:
+      archived += event_archives.in_zip(archive)
+  files, doubles = _by_name(event_set, archived)
+  loose, more_doubles = _by_name(event_set, loose)
+  found = event_set.find(event_set, loose | files)
+  skips += [*doubles, *more_doubles, *found.skips]
+  _require_all(event_set, found.recordings, manual_dir, skips)
+  recordings = sorted(found.recordings, key=lambda r: _natural(r.id))
+  return Found(recordings, skips, found.split_rule)
+
+
+def _by_name(
+  event_set: EventSet, members: list[Member]
+) -> tuple[dict[str, Member], list[Skip]]:
+  """Files by what of their path matches, and those that are there twice."""
+  files, skips = {}, []
+  for member in members:
+    match = event_set.pattern.search(member.name)
+    if match is None:
+      continue
+    name = match[0].removeprefix('/')
+    first = files.setdefault(name, member)
+    if first is member:
+      continue
+    if not _same(first, member):
+      raise UserError(
+        f'{first} and {member} have the same name, but not the same content: '
+        'remove the one that is wrong'
+      )
+    skips.append(Skip(str(member), f'it is the same as {first}'))
+  return files, skips
+
+
+def _same(a: Member, b: Member) -> bool:
+  if a.archived:
+    return (a.size, a.stamp) == (b.size, b.stamp)
+  return filecmp.cmp(a.path, b.path, shallow=False)
+
+
+def _require_all(event_set, recordings, manual_dir, skips):
+  """Raises where a split, or a class of it, has no recording at all."""
+  there = {(r.split, r.label) for r in recordings}
+  splits = {split for split, _ in there}
+  missing = next(
+    (
+      f' {split} recordings'
+      + (f' of class {name!r}' if split in splits else '')
+      for split in event_set.splits
+      for label, name in enumerate(event_set.classes)
+      if not {(split, None), (split, label)} & there
+    ),
+    '',
+  )
+  if missing:
+    first = f' ({skips[0].what}: {skips[0].reason})' if skips else ''
+    raise UserError(
+      f'{manual_dir} holds no{missing if recordings else " recordings"} of '
+      f'{event_set.name}, files such as {event_set.example}{first}; name the '
+      f'folder that holds all of it. {event_set.source}'
+    )
+
+
+def _natural(name: str) -> list:
+  """Sorting key in which 10 comes after 9."""
+  return [
+    int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', name)
+  ]
+
+
+def read(
+  event_set: EventSet, recording: Recording, backwards: str
+) -> tuple[list[Sample], list[Skip], int]:
+  """Reads a recording and divides it into what is classified.
+
+  Args:
+    event_set: the data set.
+    recording: one of its recordings.
+    backwards: see `event_files.read_aedat`.
+
+  Returns:
+    The samples, what of the recording cannot be used, and how many events its
+    file marks as invalid or special.
+
+  Raises:
+    UserError: a file is damaged: nothing of the recording can be used.
+  """
+  with recording.file.open() as file:
+    events = event_set.read(file, backwards=backwards)
+  samples, skips = [], []
+  if not len(events):
+    skips.append(Skip(recording.id, f'{recording.file} has no events'))
+  elif recording.intervals is None:
+    samples.append(Sample(recording.id, recording.label, events))
+  else:
+    rows = _read_intervals(recording.intervals)
+    if not rows:
+      reason = f'{recording.intervals} names no gesture'
+      skips.append(Skip(recording.id, reason))
+    for number, (line, label, start, stop) in enumerate(rows):
+      name = f'{recording.id}/{number:02d}'
+      where = f'{recording.intervals}: line {line}: '
+      part = events.between(start, stop)
+      if not 1 <= label <= len(event_set.classes):
+        reason = f'class {label} is none of 1 to {len(event_set.classes)}'
+        skips.append(Skip(name, where + reason))
+      elif not len(part):
+        reason = (
+          f'no events from {start} to {stop} us; the recording lasts from '
+          f'{events.t[0]} to {events.t[-1]} us'
+        )
+        skips.append(Skip(name, where + reason))
+      else:
+        samples.append(Sample(name, label - 1, part))
+  return samples, skips, events.dropped
+
+
+def _read_intervals(member: Member) -> list[tuple[int, int, int, int]]:
+  """Line, class, start and end of the rows of a csv file of labels."""
+  lines = csv.reader(member.read_lines(), skipinitialspace=True)
+  rows = []
+  try:
+    names = [name.strip() for name in next(lines, ())]
+    missing = [column for column in _COLUMNS if column not in names]
+    if missing:
+      raise UserError(
+        f'{member}: byte 0: the column {missing[0]} is missing; the first line '
+        f'must name {", ".join(_COLUMNS)}'
+      )
+    for row in filter(None, lines):
+      values = dict(zip(names, map(str.strip, row), strict=False))
+      numbers = [values.get(column, '') for column in _COLUMNS]
+      if not all(re.fullmatch('[0-9]{1,18}', number) for number in numbers):
+        raise UserError(
+          f'{member}: line {lines.line_num}: {", ".join(_COLUMNS)} are '
+          f'{numbers}, not three numbers'
+        )
+      rows.append((lines.line_num, *map(int, numbers)))
+  except csv.Error as error:
+    raise UserError(f'{member}: line {lines.line_num}: {error}') from error
+  return rows

@@ -1,0 +1,56 @@
+"""Miniature data sets in the folders where preparation looks for them.
+
+`folder/manual` holds what was downloaded, `folder/prepared` what comes of it.
+"""
+
+from mlf_jax import data
+from mlf_jax.data import prepared
+from mlf_jax.data.frames import FrameSpec
+from tests.data import event_trees, recordings
+
+# By subject 1 to 23 train; the lists below say otherwise.
+USERS = (2, 10, 23, 24, 29)
+BY_SUBJECT = (24, 29)
+BY_LIST = (10, 24)
+GESTURES, GESTURE_SAMPLES = event_trees.dvs_gesture(USERS)
+SMALL = FrameSpec(5, 'window', 70_000, 16.0)
+
+
+def load(name, split, folder, frames=SMALL, **kwargs):
+  return data.load(
+    name,
+    split,
+    data_dir=str(folder / 'prepared'),
+    manual_dir=str(folder / 'manual'),
+    frames=frames,
+    **kwargs,
+  )
+
+
+def prepare(name, folder, frames=SMALL, **kwargs):
+  directory = prepared.prepare(
+    name, frames, str(folder / 'prepared'), str(folder / 'manual'), **kwargs
+  )
+  return prepared.describe(directory).splitlines()
+
+
+def write_gestures(folder, files=GESTURES, archive=True):
+  """DVS-Gesture as downloaded or as extracted, in `folder/manual`."""
+  manual = folder / 'manual'
+  manual.mkdir()
+  files = {f'DvsGesture/{name}': content for name, content in files.items()}
+  if archive:
+    event_trees.write_tar(manual / 'DvsGesture.tar.gz', files)
+  else:
+    event_trees.write_folder(manual, files)
+
+
+def write_cifar(folder, per_class, zipped=True, **changes):
+  """CIFAR10-DVS as downloaded or as extracted, in `folder/manual`."""
+  events = event_trees.cifar10_dvs(per_class)
+  files = {name: recordings.aedat2(e) for name, e in events.items()} | changes
+  if zipped:
+    event_trees.write_zips(folder / 'manual', files)
+  else:
+    event_trees.write_folder(folder / 'manual', files)
+  return events
