@@ -86,6 +86,15 @@ class Source:
 def opened(file: File) -> Iterator[Source]:
   """The source of a path, which is closed again, or of an open file."""
   if not isinstance(file, (str, os.PathLike)):
+    try:
+      is_binary = file.read(0) == b''
+    except (AttributeError, ValueError):  # No file, or a closed one.
+      is_binary = False
+    if not is_binary:
+      raise UserError(
+        'a recording is a path or a binary file open for reading, not '
+        f'{type(file).__name__}'
+      )
     name = getattr(file, 'name', None)
     # It may also be the number of the file, or empty.
     yield Source(file, name if name and isinstance(name, str) else 'recording')

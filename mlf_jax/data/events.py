@@ -1,6 +1,7 @@
 """Events of a camera: what readers return and frames are made of."""
 
 import dataclasses
+import numbers
 
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt16
@@ -11,9 +12,14 @@ from mlf_jax.errors import UserError
 _MOST_PIXELS = 1 << 16
 
 
+_DTYPES = {'t': np.int64, 'x': np.uint16, 'y': np.uint16, 'p': np.uint8}
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Events:
   """One recording, or a part of one.
+
+  Raises `UserError` for a column of another type or length.
 
   Attributes:
     t: time of each event in microseconds, not decreasing.
@@ -32,6 +38,18 @@ class Events:
   sensor_size: tuple[int, int]
   dropped: int = 0
 
+  def __post_init__(self):
+    """Checks types and lengths; what they hold is for those who make them."""
+    for field, dtype in _DTYPES.items():
+      column = getattr(self, field)
+      if getattr(column, 'dtype', None) != dtype or column.shape != (
+        len(self),
+      ):
+        raise UserError(
+          f'{field} must be an array of {np.dtype(dtype)}, one entry an event; '
+          '`from_array` makes events of other types'
+        )
+
   def __len__(self) -> int:
     """Returns the number of events."""
     return len(self.t)
@@ -47,6 +65,8 @@ class Events:
 
   def __getitem__(self, part: slice) -> 'Events':
     """The events of a slice; views, no copies."""
+    if not isinstance(part, slice):
+      raise UserError(f'events are taken by a slice, not by {part!r}')
     columns = (column[part] for column in (self.t, self.x, self.y, self.p))
     return Events(*columns, self.sensor_size)
 
@@ -81,10 +101,14 @@ def from_array(array: np.ndarray, sensor_size: tuple[int, int]) -> Events:
   Raises:
     UserError: a field is missing, or a value outside its range.
   """
-  if max(sensor_size) > _MOST_PIXELS:
+  sizes = sensor_size if isinstance(sensor_size, (tuple, list)) else ()
+  if len(sizes) != 2 or not all(
+    isinstance(size, numbers.Integral) and 1 <= size <= _MOST_PIXELS
+    for size in sizes
+  ):
     raise UserError(
-      f'a sensor has at most {_MOST_PIXELS} pixels along a side, got height '
-      f'{sensor_size[0]} and width {sensor_size[1]}'
+      f'sensor_size must be (height, width), 1 to {_MOST_PIXELS} pixels each, '
+      f'got {sensor_size!r}'
     )
   array = np.asarray(array)
   names = array.dtype.names or ()

@@ -1,6 +1,7 @@
 """Frames of a recording: events counted per timestep, pixel and polarity."""
 
 import dataclasses
+import numbers
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -43,6 +44,13 @@ class FrameSpec:
     """Validates the attributes."""
     if self.binning not in BINNINGS:
       raise unknown('binning', self.binning, BINNINGS)
+    for name, kind, what in (
+      ('time_steps', numbers.Integral, 'a whole number'),
+      ('window_us', numbers.Integral, 'a whole number'),
+      ('downsample', numbers.Real, 'a number'),
+    ):
+      if not isinstance(value := getattr(self, name), kind):
+        raise UserError(f'{name} must be {what}, got {value!r}')
     if self.time_steps < 1:
       raise UserError(f'time_steps must be at least 1, got {self.time_steps}')
     if self.window_us < 0 or (self.binning == 'window') != bool(self.window_us):
@@ -124,6 +132,11 @@ class FrameSpec:
 
     A count above 255 stays at 255.
     """
+    if not isinstance(events, Events):
+      raise UserError(
+        f'frames are made of Events, not of {type(events).__name__}; '
+        '`events.from_array` makes them of a structured array'
+      )
     shape = self.shape(events.sensor_size)
     _, height, width, _ = shape
     edges = self.edges(events)

@@ -217,3 +217,15 @@ def test_file_that_cannot_be_read():
 def test_unknown_choice_for_times_going_back(name):
   with pytest.raises(UserError, match="did you mean 'sort'"):
     READERS[name](io.BytesIO(write(name, GOOD)), backwards='sorted')
+
+
+@pytest.mark.parametrize(
+  'file', [b'#!AER-DAT3.1', None, 3, io.StringIO('#!AER-DAT3.1\n')]
+)
+def test_what_is_no_binary_file(file):
+  with pytest.raises(UserError, match='binary file open for reading, not'):
+    event_files.read_aedat(file)
+  closed = io.BytesIO()
+  closed.close()
+  with pytest.raises(UserError, match='not BytesIO'):
+    event_files.read_n_mnist(closed)

@@ -59,7 +59,7 @@ def test_places_on_large_sensors(sensor_size, kind):
 def test_places_that_no_column_can_number():
   events = array_of([(0, 65_537, 0, 1)], x='u4')
   for sensor_size in ((34, 70_000), (70_000, 34), (1, (1 << 16) + 1)):
-    with pytest.raises(UserError, match='at most 65536 pixels') as info:
+    with pytest.raises(UserError, match='1 to 65536 pixels') as info:
       from_array(events, sensor_size)
     assert f'height {sensor_size[0]} and width {sensor_size[1]}' in str(
       info.value
@@ -197,3 +197,27 @@ def test_transforms_of_tonic_take_and_give_our_events(tonic):
   np.testing.assert_array_equal(
     np.moveaxis(frames, 1, -1), to_frames(events, 5, binning='count')
   )
+
+
+@pytest.mark.parametrize(
+  'size', [128, (128,), (34, 34, 2), (128.0, 128.0), (0, 34), None]
+)
+def test_sensor_size_is_height_and_width(size):
+  array = np.zeros(0, [('t', int), ('x', int), ('y', int), ('p', bool)])
+  with pytest.raises(UserError, match=r'must be \(height, width\), 1 to 65536'):
+    from_array(array, size)
+
+
+def test_columns_have_their_types_and_one_length():
+  columns = [
+    np.zeros(3, dtype) for dtype in (np.int64, np.uint16, np.uint16, np.uint8)
+  ]
+  events = Events(*columns, (5, 5))
+  for number in range(4):
+    for wrong in ([0, 0, 0], np.zeros(3), columns[number][:2]):
+      changed = columns.copy()
+      changed[number] = wrong
+      with pytest.raises(UserError, match='must be an array of'):
+        Events(*changed, (5, 5))
+  with pytest.raises(UserError, match='taken by a slice, not by 1'):
+    events[1]

@@ -244,3 +244,22 @@ def test_mistakes(arguments, problem):
     with pytest.raises(UserError, match=problem) as info:
       make(**options)
     assert '\n' not in str(info.value)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'problem'),
+  [
+    ({'time_steps': 4.0}, 'time_steps must be a whole number, got 4.0'),
+    ({'time_steps': '4'}, "time_steps must be a whole number, got '4'"),
+    ({'window_us': 0.5}, 'window_us must be a whole number, got 0.5'),
+    ({'downsample': (2, 2)}, r'downsample must be a number, got \(2, 2\)'),
+  ],
+)
+def test_numbers_are_numbers(changes, problem):
+  with pytest.raises(UserError, match=problem):
+    FrameSpec(**{'time_steps': 4, 'window_us': 10} | changes)
+
+
+def test_frames_are_made_of_events():
+  with pytest.raises(UserError, match='not of ndarray'):
+    to_frames(np.zeros(3), 4, 10)
