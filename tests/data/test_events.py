@@ -61,9 +61,7 @@ def test_places_that_no_column_can_number():
   for sensor_size in ((34, 70_000), (70_000, 34), (1, (1 << 16) + 1)):
     with pytest.raises(UserError, match='1 to 65536 pixels') as info:
       from_array(events, sensor_size)
-    assert f'height {sensor_size[0]} and width {sensor_size[1]}' in str(
-      info.value
-    )
+    assert str(sensor_size) in str(info.value)
     assert '\n' not in str(info.value)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlf_jax import data, objectives
-from mlf_jax.training import augmentation, loop
+from mlf_jax.training import augmentation
 from tests.training import tiny
 
 SHAPE = (3, 8, 8, 2)
@@ -121,20 +121,3 @@ def test_without_a_mixture_the_loss_is_the_cross_entropy():
     losses, objectives.cross_entropy(logits, label, 0.1)
   )
   assert correct.tolist() == [False, True]
-
-
-def test_a_run_on_mixed_recordings(tmp_path, monkeypatch):
-  """From the configuration to `result.json`."""
-  monkeypatch.setattr(
-    data,
-    'load',
-    lambda name, split, *, frames, **_: tiny.dataset(
-      (frames.time_steps, 8, 8, 2), split=split
-    ),
-  )
-  config = tiny.config(
-    'dvs_gesture', num_steps=1, batch_size=16, augment__mixup=0.4
-  )
-  result = loop.train(config, tmp_path)
-  assert result['steps'] == 1 and result['skipped_steps'] == 0
-  assert np.isfinite(result['test/loss'])

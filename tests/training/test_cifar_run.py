@@ -21,7 +21,7 @@ def python(*arguments):
 
 
 def test_paper_network_from_archive_to_result(tmp_path):
-  """Only data directories, batch size and number of steps are overridden."""
+  """Only data directories, batch sizes and number of steps are overridden."""
   manual = tmp_path / 'manual'
   manual.mkdir()
   miniature.write_cifar10_archive(
@@ -35,6 +35,7 @@ def test_paper_network_from_archive_to_result(tmp_path):
     f'--config.data.dir={tmp_path / "prepared"}',
     f'--config.data.manual_dir={manual}',
     '--config.batch_size=4',
+    '--config.eval_batch_size=4',
     '--config.num_steps=3',
   )
   assert run.returncode == 0, run.stderr

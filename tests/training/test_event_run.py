@@ -59,8 +59,8 @@ def test_archives_to_result(tmp_path, name, write, changes, samples, split):
   command = command.replace('DIR', str(tmp_path / 'manual'))
   smaller = (
     *changes,
-    'num_epochs=40',
-    'eval_every_epochs=40.0',
+    'num_epochs=30',
+    'eval_every_epochs=30.0',
     f'eval_batch_size={samples[1]}',
     'model.depth=8',
     'model.widths=(8,8,8)',

@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
 from mlf_jax import data
-from mlf_jax.training import augmentation, parallel
+from mlf_jax.training import parallel
 from mlf_jax.training import run as run_lib
 from mlf_jax.training import state as state_lib
 from tests.training import tiny
@@ -66,26 +65,15 @@ def gradient_config(**changes):
   )
 
 
-@pytest.mark.parametrize(
-  ('shape', 'changes'),
-  [(SHAPE, {}), ((2, *SHAPE), EVENT_AUGMENTATION)],
-  ids=['images', 'frames'],
-)
-def test_devices_and_pmap_give_the_numbers_of_one(x64, shape, changes):
+def test_devices_and_pmap_give_the_numbers_of_one(x64):
   """Loss, gradients and batch statistics, augmentation on, in float64."""
   config = gradient_config(
-    model__dtype='float64',
-    augment__flip=True,
-    model__normalize_input=True,
-    **changes,
+    model__dtype='float64', augment__flip=True, model__normalize_input=True
   )
-  dataset, steps, state = build(config, parallel.AXIS, shape)
-  batch = data.train_batch(
-    dataset, 16, 0, 0, with_partners=augmentation.mixes(config)
-  )
+  dataset, steps, state = build(config, parallel.AXIS)
+  batch = data.train_batch(dataset, 16, 0, 0)
   alone = dataclasses.replace(steps, model=steps.model.clone(axis_name=None))
-  train_alone = jax.jit(alone.train)
-  expected = train_alone(state, batch)
+  expected = jax.jit(alone.train)(state, batch)
   evaluated = jax.jit(alone.evaluate)(
     expected[0].eval_variables, next(data.eval_batches(dataset, 16))
   )
@@ -103,6 +91,22 @@ def test_devices_and_pmap_give_the_numbers_of_one(x64, shape, changes):
     lambda a, b: np.abs(a - b).max(), expected[0].params, state.params
   )
   assert min(jax.tree.leaves(moved)) > 0
+
+
+def test_devices_augment_and_mix_recordings_as_one(x64):
+  """All that event data can be augmented with, samples mixed across devices."""
+  shape = (2, *SHAPE)
+  config = gradient_config(model__dtype='float64', **EVENT_AUGMENTATION)
+  dataset, steps, state = build(config, parallel.AXIS, shape)
+  batch = data.train_batch(dataset, 16, 0, 0, with_partners=True)
+  alone = dataclasses.replace(steps, model=steps.model.clone(axis_name=None))
+  train_alone = jax.jit(alone.train)
+  expected = train_alone(state, batch)
+  across = parallel.DataParallel('shard_map')
+  got = across.map(steps.train)(
+    jax.device_put(state, across.replicated), across.put(batch)
+  )
+  chex.assert_trees_all_close(got, expected, rtol=1e-10, atol=1e-10)
   # Every part of the batch takes part, those of the partners too.
   for name, value in batch.items():
     other = train_alone(state, {**batch, name: np.roll(value, 1, axis=0)})
