@@ -7,6 +7,7 @@ units that are missing.
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -17,13 +18,14 @@ import numpy as np
 import rich.console
 import rich.progress
 
-import mlf_jax
 from mlf_jax.data import recordings as recordings_lib
 from mlf_jax.data import workers
 from mlf_jax.data.event_archives import Member
 from mlf_jax.data.event_sets import EVENT_SETS, EventSet, Found, Recording, Skip
 from mlf_jax.data.frames import FrameSpec
 from mlf_jax.errors import UserError
+
+_VERSION = importlib.metadata.version('mlf_jax')
 
 # A unit is the work of some seconds: little is lost with it, and a few hundred
 # files are no burden. Bytes are those of its files or of its frames, whichever
@@ -131,7 +133,7 @@ class Conversion:
           f'{len(skips)} skipped, the first: {"; ".join(reasons[:3])}'
         )
     values = (
-      mlf_jax.__version__,
+      _VERSION,
       dataclasses.asdict(self.spec),
       self.backwards,
       self.found.split_rule,
@@ -219,9 +221,7 @@ def _key(
     (r.id, r.split, r.label, *(_stamp(m) for m in (r.file, r.intervals) if m))
     for r in found.recordings
   ]
-  text = json.dumps(
-    [mlf_jax.__version__, event_set.name, spec.name, backwards, files]
-  )
+  text = json.dumps([_VERSION, event_set.name, spec.name, backwards, files])
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

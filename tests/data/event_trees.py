@@ -12,22 +12,10 @@ import zipfile
 import numpy as np
 
 from tests.data import recordings
+from tests.data.miniature import CIFAR10_CLASSES
 
 # (t, x, y, p) of the events of one sample or recording.
 EventList = list[tuple[int, int, int, int]]
-
-CIFAR_CLASSES = (
-  'airplane',
-  'automobile',
-  'bird',
-  'cat',
-  'deer',
-  'dog',
-  'frog',
-  'horse',
-  'ship',
-  'truck',
-)
 
 
 def sample(
@@ -87,7 +75,7 @@ def cifar10_dvs(per_class, *, seed=0, count=60) -> dict[str, EventList]:
     f'{name}/cifar10_{name}_{number}.aedat': sample(
       random, label, 7000, 100_000, count
     )
-    for label, name in enumerate(CIFAR_CLASSES)
+    for label, name in enumerate(CIFAR10_CLASSES)
     for number in range(per_class)
   }
 

@@ -9,6 +9,7 @@ from mlf_jax import UserError, cli
 from mlf_jax.data import event_sets, prepared, splits
 from mlf_jax.data.frames import FrameSpec
 from tests.data import event_trees, recordings
+from tests.data.miniature import CIFAR10_CLASSES
 from tests.data.preparing import (
   BY_LIST,
   BY_SUBJECT,
@@ -85,14 +86,12 @@ def test_cifar10_dvs_splits(tmp_path, zipped):
     train = load('cifar10_dvs', 'train', tmp_path, spec, split_name=split_name)
     assert test.split_name == (split_name or 'tail')
     assert test.ids.tolist() == [
-      f'cifar10_{name}_{i}'
-      for name in event_trees.CIFAR_CLASSES
-      for i in numbers
+      f'cifar10_{name}_{i}' for name in CIFAR10_CLASSES for i in numbers
     ]
     # Numerically: 2 comes before 10.
     assert train.ids.tolist() == [
       f'cifar10_{name}_{i}'
-      for name in event_trees.CIFAR_CLASSES
+      for name in CIFAR10_CLASSES
       for i in range(12)
       if i not in numbers
     ]
@@ -103,7 +102,7 @@ def test_cifar10_dvs_splits(tmp_path, zipped):
     train.images, train.labels, train.ids, strict=True
   ):
     kind = name.split('_')[1]
-    assert event_trees.CIFAR_CLASSES[label] == kind
+    assert CIFAR10_CLASSES[label] == kind
     np.testing.assert_array_equal(
       images,
       event_trees.frames_by_loop(
