@@ -188,7 +188,7 @@ def convert(
       path.unlink()
   tasks = [
     Task(event_set.name, unit, spec, backwards, work / f'{key}-{i:05d}.npz')
-    for i, unit in enumerate(_units(found.recordings, sample_bytes))
+    for i, unit in enumerate(_units(event_set, found.recordings, sample_bytes))
   ]
   _run(
     [task for task in tasks if not task.path.exists()],
@@ -200,12 +200,14 @@ def convert(
 
 
 def _units(
-  recordings: list[Recording], sample_bytes: int
+  event_set: EventSet, recordings: list[Recording], sample_bytes: int
 ) -> Iterator[tuple[Recording, ...]]:
   unit, size = [], 0
   for recording in recordings:
     unit.append(recording)
-    size += max(recording.file.size, sample_bytes)
+    # More or less: a recording in parts has one of each class.
+    samples = 1 if recording.intervals is None else len(event_set.classes)
+    size += max(recording.file.size, samples * sample_bytes)
     if size >= _UNIT_BYTES or len(unit) == _UNIT_RECORDINGS:
       yield tuple(unit)
       unit, size = [], 0
@@ -283,7 +285,8 @@ def convert_unit(task: Task) -> None:
   ids, splits, frames, labels, events, padded = (
     [row[i] for row in rows] for i in range(6)
   )
-  part = task.path.with_name(f'{task.path.name}.part')
+  # Of its own name: one whose parent was killed may still be at the same unit.
+  part = task.path.with_name(f'{task.path.name}.{os.getpid()}.part')
   try:
     with part.open('wb') as file:
       np.savez_compressed(

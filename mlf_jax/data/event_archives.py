@@ -25,8 +25,14 @@ from mlf_jax.errors import UserError
 # Folder that a preparation works in.
 PREPARING = 'preparing'
 
-# What the machine lacks is no fault of a file.
-_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+# What the machine lacks, or has lost since, is no fault of a file.
+_MACHINE = (
+  errno.EMFILE,
+  errno.ENFILE,
+  errno.ENOMEM,
+  errno.ENOENT,
+  errno.ESTALE,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Member:
 
     Raises:
       UserError: it cannot be opened.
-      OSError: the machine can open no more files.
+      OSError: the machine can open no more files, or has lost this one.
     """
     with contextlib.ExitStack() as stack:
       try:
@@ -109,19 +115,18 @@ def in_folder(folder: pathlib.Path) -> tuple[list[Member], list[str]]:
   Raises:
     UserError: a folder cannot be read.
   """
-  members, broken, seen = [], [], set()
+  members, broken = [], []
 
   def fail(error):
     raise UserError(f'{error.filename} cannot be read ({error.strerror})')
 
   for place, folders, files in os.walk(folder, onerror=fail, followlinks=True):
     folders.sort()
-    # Links may lead in a circle.
-    real = os.path.realpath(place)
-    if real in seen or place.endswith(os.sep + PREPARING):
+    path = pathlib.Path(place)
+    prepares = path.name == PREPARING and '.lock' in files
+    if (prepares and path != folder) or _is_circle(path, folder):
       folders.clear()
       continue
-    seen.add(real)
     for file in sorted(files):
       path = pathlib.Path(place, file)
       name = path.relative_to(folder).as_posix()
@@ -132,6 +137,13 @@ def in_folder(folder: pathlib.Path) -> tuple[list[Member], list[str]]:
       else:
         members.append(Member(name, status.st_size, status.st_mtime_ns, path))
   return members, broken
+
+
+def _is_circle(path: pathlib.Path, folder: pathlib.Path) -> bool:
+  """Whether links led back from `folder` to a folder above `path`."""
+  above = list(path.parents)[: len(path.parts) - len(folder.parts)]
+  real = os.path.realpath(path)
+  return any(os.path.realpath(parent) == real for parent in above)
 
 
 def in_zip(path: pathlib.Path) -> list[Member]:
@@ -150,7 +162,9 @@ def in_zip(path: pathlib.Path) -> list[Member]:
           members.append(
             Member(info.filename, info.file_size, info.CRC, path, True)
           )
-  except DAMAGED as error:
+  except UserError:
+    raise
+  except (*DAMAGED, NotImplementedError, ValueError) as error:
     raise UserError(
       f'{path} cannot be read as a zip archive ({error}): download it again'
     ) from error
@@ -188,7 +202,8 @@ def extract(
       return files
     # The published archives more or less double.
     needed, free = 2 * status.st_size, shutil.disk_usage(folder).free
-    if free < needed:
+    there = sum(member.size for member in in_folder(files)[0])
+    if free + there < needed:
       raise UserError(
         f'{path.name} needs about {needed / 1e9:.1f} GB to be extracted, but '
         f'{folder} has {free / 1e9:.1f} GB left: name another folder for '
@@ -208,7 +223,15 @@ def extract(
       while stream.read(1 << 20):
         pass
     done.touch()
-  except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+  except UserError:
+    raise
+  except (
+    tarfile.TarError,
+    EOFError,
+    ValueError,
+    zlib.error,
+    gzip.BadGzipFile,
+  ) as error:
     # What was extracted may be damaged too.
     shutil.rmtree(folder, ignore_errors=True)
     raise UserError(

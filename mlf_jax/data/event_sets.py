@@ -108,7 +108,7 @@ def _find_gestures(event_set: EventSet, files: dict[str, Member]) -> Found:
   splits_of, skips = {}, []
   for split, member in lists.items():
     for name in filter(None, map(str.strip, member.read_lines())):
-      splits_of.setdefault(name, []).append(split)
+      splits_of.setdefault(name, set()).add(split)
       if name not in files:
         skips.append(Skip(name, f'{member} lists it, but it is missing'))
   recordings = []
@@ -116,8 +116,8 @@ def _find_gestures(event_set: EventSet, files: dict[str, Member]) -> Found:
     match = re.fullmatch(r'(user(\d+)_\w+)\.aedat', name)
     if match is None:
       continue
-    by_subject = ['train' if int(match[2]) <= 23 else 'test']
-    splits = splits_of.get(name, []) if lists else by_subject
+    by_subject = {'train' if int(match[2]) <= 23 else 'test'}
+    splits = splits_of.get(name, set()) if lists else by_subject
     labels = files.get(f'{match[1]}_labels.csv')
     if len(splits) != 1:
       number = 'neither' if not splits else 'more than one'
@@ -125,9 +125,7 @@ def _find_gestures(event_set: EventSet, files: dict[str, Member]) -> Found:
     elif labels is None:
       skips.append(Skip(name, f'{match[1]}_labels.csv is missing'))
     else:
-      recordings.append(
-        Recording(match[1], splits[0], member, intervals=labels)
-      )
+      recordings.append(Recording(match[1], *splits, member, intervals=labels))
   rule = 'lists of trials' if lists else 'subject (1 to 23 train)'
   return Found(recordings, skips, rule)
 

@@ -56,11 +56,16 @@ def find(
   if place.is_dir():
     loose, broken = event_archives.in_folder(place)
     archives = [m.path for m in loose if m.path.name in event_set.archives]
-    skips += [
-      Skip(name, 'it is a link that leads nowhere')
-      for name in broken
-      if event_set.pattern.search(name)
-    ]
+    # Of a folder perhaps, with whatever is in it.
+    skips += [Skip(name, 'it is a link that leads nowhere') for name in broken]
+    for name in broken:
+      if pathlib.PurePosixPath(name).name in event_set.archives:
+        raise UserError(f'{place / name} is a link that leads nowhere')
+  tars = [path for path in archives if path.name.endswith('.tar.gz')]
+  if len(tars) > 1:
+    raise UserError(
+      f'{tars[0]} and {tars[1]} are both there: name the one that is meant'
+    )
   archived = []
   for archive in archives:
     if archive.name.endswith('.tar.gz'):

@@ -2,8 +2,8 @@
 
 `multiprocessing` would run the script that started it again in every process,
 which fails where that has no guard, or fork a process with threads, as one with
-JAX has. Here a process is this file, run with `python -m`; it ends when its
-parent does, however that one ends.
+JAX has. Here a process is this file, run with `python -m`. When its parent
+ends, however that one ends, it does no more than what it is at.
 """
 
 import contextlib
@@ -49,67 +49,85 @@ def run(
   waiting, done = queue.SimpleQueue(), queue.SimpleQueue()
   for task in tasks:
     waiting.put(task)
-  started = [_start() for _ in range(processes)]
-  threads = [
-    threading.Thread(target=_feed, args=(process, work, waiting, done))
-    for process in started
-  ]
+  started = []
   try:
-    for thread in threads:
-      thread.start()
+    for _ in range(processes):
+      worker = _Worker(work, waiting, done)
+      started.append(worker)
+      worker.start()
     for _ in tasks:
       task, error = done.get()
       if error is not None:
         raise error
       yield task
   finally:
-    for process in started:
-      process.kill()
-    for thread, process in zip(threads, started, strict=True):
-      thread.join()
-      process.stdout.close()
-      with contextlib.suppress(OSError):  # What it did not take is lost.
-        process.stdin.close()
-      process.wait()
+    with contextlib.suppress(queue.Empty):
+      while True:
+        waiting.get_nowait()
+    for worker in started:
+      worker.stop()
 
 
-def _start() -> subprocess.Popen:
-  # What this process can import, they can.
-  path = os.pathsep.join(filter(None, sys.path))
-  return subprocess.Popen(
-    [sys.executable, '-m', __name__],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    env=os.environ | {'PYTHONPATH': path},
-  )
+class _Worker(threading.Thread):
+  """A process, and the thread that sends it one task after the other."""
 
-
-def _feed(process, work, waiting, done):
-  """Sends a process one task after the other."""
-  while True:
+  def __init__(self, work, waiting, done):
+    super().__init__(daemon=True)
+    self._work, self._waiting, self._done = work, waiting, done
+    # Apart from standard output, on which any library may print.
+    replies, reply_to = os.pipe()
+    self._replies = os.fdopen(replies, 'rb')
+    # What this process can import, that one can, and nothing else.
+    path = [p or os.getcwd() for p in sys.path if isinstance(p, str)]
+    # An interruption is for this process to handle; the mask is inherited.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
-      task = waiting.get_nowait()
-    except queue.Empty:
-      return
-    try:
-      pickle.dump((work, task), process.stdin)
-      process.stdin.flush()
-      error = pickle.load(process.stdout)
-    except (OSError, EOFError, pickle.UnpicklingError):
-      error = UserError(
-        'a process was killed, for want of memory perhaps: the same command '
-        'goes on where it was'
+      self._process = subprocess.Popen(
+        [sys.executable, '-P', '-m', __name__, str(reply_to)],
+        stdin=subprocess.PIPE,
+        stdout=2,
+        pass_fds=[reply_to],
+        env=os.environ | {'PYTHONPATH': os.pathsep.join(path)},
       )
-    done.put((task, error))
-    if error is not None:
-      return
+    finally:
+      os.close(reply_to)
+      signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+  def run(self):
+    """Sends tasks until there are none, or one fails."""
+    while True:
+      try:
+        task = self._waiting.get_nowait()
+      except queue.Empty:
+        return
+      try:
+        pickle.dump((self._work, task), self._process.stdin)
+        self._process.stdin.flush()
+        error = pickle.load(self._replies)
+      except (OSError, EOFError):
+        error = UserError(
+          'a process was killed, for want of memory perhaps: the same command '
+          'goes on where it was'
+        )
+      except Exception as raised:  # Nobody else would ever hear of it.
+        error = raised
+      self._done.put((task, error))
+      if error is not None:
+        return
+
+  def stop(self):
+    """Ends the process, whatever it is doing."""
+    self._process.kill()
+    if self.ident is not None:
+      self.join()
+    self._replies.close()
+    with contextlib.suppress(OSError):  # What it did not take is lost.
+      self._process.stdin.close()
+    self._process.wait()
 
 
-def _serve() -> None:
-  """Does what arrives on standard input until it ends."""
-  # An interruption is for the parent to handle.
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  replies, sys.stdout = sys.stdout.buffer, sys.stderr
+def _serve(replies) -> None:
+  """Does what arrives on standard input until that ends."""
   while True:
     try:
       work, task = pickle.load(sys.stdin.buffer)
@@ -120,9 +138,14 @@ def _serve() -> None:
       work(task)
     except Exception as raised:
       error = raised
-    pickle.dump(error, replies)
+    try:
+      reply = pickle.dumps(error)
+      pickle.loads(reply)
+    except Exception:  # An exception need not be fit for that.
+      reply = pickle.dumps(RuntimeError(f'{type(error).__name__}: {error}'))
+    replies.write(reply)
     replies.flush()
 
 
 if __name__ == '__main__':
-  _serve()
+  _serve(os.fdopen(int(sys.argv[1]), 'wb'))

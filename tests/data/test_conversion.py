@@ -150,27 +150,26 @@ def test_nothing_is_left_of_a_preparation_without_recordings(tmp_path):
 
 
 def test_summary_adds_up_all_units(tmp_path, monkeypatch):
-  """Of 22 gestures, in 3 units, one is damaged and one has invalid events."""
-  monkeypatch.setattr(conversion, '_UNIT_RECORDINGS', 2)
+  """Some recordings in the middle of units have invalid events, one is bad."""
+  monkeypatch.setattr(conversion, '_UNIT_RECORDINGS', 4)
   listed = [(0, 1, 2, 0), (70_000, 1, 2, 1), (90_000, 3, 4, 1)]
   rows = b'class,startTime_usec,endTime_usec\n5,0,80000\n5,80000,99000\n'
-  files = GESTURES | {
-    'user25_lab.aedat': recordings.aedat3(listed, invalid=[1]),
-    'user25_lab_labels.csv': rows,
-    'user26_lab.aedat': b'',
-    'user26_lab_labels.csv': rows,
-  }
+  files = dict(GESTURES)
+  for user in (1, 25, 26, 27):
+    files[f'user{user:02d}_lab.aedat'] = recordings.aedat3(listed, invalid=[1])
+    files[f'user{user:02d}_lab_labels.csv'] = rows
+  files['user26_lab.aedat'] = b''
   write_gestures(tmp_path, files)
   with pytest.warns(UserWarning, match='1 skipped'):
     lines = prepare('dvs_gesture', tmp_path, FrameSpec(4, 'window', 200_000, 8))
   text = '\n'.join(lines)
-  assert '7 recordings, 6,602 events in samples' in text
-  assert lines[8].split() == ['right_arm_counter_clockwise', '3', '4']
-  assert lines[15].split() == ['samples', '33', '24']
-  # 55 samples of 0.4 s and two of one event, in windows of 0.8 s together.
-  share = (55 * 2 / 4 + 2 * 3 / 4) / 57
+  assert '9 recordings, 6,606 events in samples' in text
+  assert lines[8].split() == ['right_arm_counter_clockwise', '5', '6']
+  assert lines[15].split() == ['samples', '35', '26']
+  # 55 samples of 0.4 s and six of one event, in windows of 0.8 s together.
+  share = (55 * 2 / 4 + 6 * 3 / 4) / 61
   assert f'{share:.1%} of the frames' in text
-  assert '1 events dropped' in text
+  assert '3 events dropped' in text
   assert '1 skipped' in text and 'user26_lab' in lines[-1]
 
 

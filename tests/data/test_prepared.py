@@ -249,6 +249,7 @@ def test_prepared_data_are_not_prepared_again(tmp_path, capsys):
   assert cli.main(['prepare', 'cifar10_dvs', *where]) == 0
   out, err = capsys.readouterr()
   assert '10 recordings of the 10,000 published' in out
+  assert 'told apart by the name of a split, when loaded' in out
   assert 'is prepared already, /elsewhere is not looked at' in err
 
 

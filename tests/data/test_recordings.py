@@ -353,12 +353,35 @@ def test_links(tmp_path):
   (manual / 'cat').rename(tmp_path / 'elsewhere')
   (manual / 'cat').symlink_to(tmp_path / 'elsewhere')
   (manual / 'dog' / 'up').symlink_to(manual)
+  (manual / 'a folder').symlink_to('/nowhere')
   lost = manual / 'dog' / 'cifar10_dog_1.aedat'
   lost.unlink()
   lost.symlink_to('/nowhere')
-  with pytest.warns(UserWarning, match='link that leads nowhere'):
+  with pytest.warns(UserWarning, match='2 skipped .* link that leads nowhere'):
     lines = prepare('cifar10_dvs', tmp_path)
   assert lines[1].startswith('19 recordings')
+  (manual / 'dog.zip').symlink_to('/nowhere')
+  with pytest.raises(UserError, match=r'dog\.zip is a link that leads nowhere'):
+    prepare('cifar10_dvs', tmp_path, FrameSpec(3, 'count', 0, 16.0))
+
+
+def test_links_beside_what_they_lead_to(tmp_path):
+  files = {
+    name: recordings.n_mnist(events)
+    for name, events in event_trees.n_mnist(1).items()
+  }
+  event_trees.write_folder(tmp_path / 'manual', files)
+  (tmp_path / 'manual' / 'Backup').symlink_to(tmp_path / 'manual' / 'Train')
+  assert prepare('n_mnist', tmp_path)[-1] == '0 skipped'
+
+
+def test_two_archives_of_one_name(tmp_path):
+  write_gestures(tmp_path)
+  archive = tmp_path / 'manual' / 'DvsGesture.tar.gz'
+  content = {'again/DvsGesture.tar.gz': archive.read_bytes()}
+  event_trees.write_folder(tmp_path / 'manual', content)
+  with pytest.raises(UserError, match='are both there: name the one'):
+    prepare('dvs_gesture', tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason='root may read every folder')
@@ -434,12 +457,17 @@ def test_disk_without_room_for_an_archive(tmp_path, monkeypatch):
   monkeypatch.setattr(shutil, 'disk_usage', usage)
   with pytest.raises(UserError, match='GB to be extracted, but'):
     prepare('dvs_gesture', tmp_path)
+  # What is extracted already needs no room any more.
+  (folder,) = tmp_path.glob('prepared/**/preparing/extracted')
+  event_trees.write_folder(folder / 'files', {'a file': b'1'})
+  assert prepare('dvs_gesture', tmp_path)[-1] == '0 skipped'
 
 
-def test_machine_without_open_files_left_skips_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize('number', [errno.EMFILE, errno.ENOENT])
+def test_fault_of_the_machine_skips_nothing(tmp_path, monkeypatch, number):
   write_cifar(tmp_path, 1, zipped=False)
-  error = OSError(errno.EMFILE, 'Too many open files')
+  error = OSError(number, os.strerror(number))
   opened = lambda *a: (_ for _ in ()).throw(error)
   monkeypatch.setattr(event_archives, 'open', opened, raising=False)
-  with pytest.raises(UserError, match=r'cannot be opened \(Too many open'):
+  with pytest.raises(UserError, match=r'cannot be opened \((Too many|No such)'):
     prepare('cifar10_dvs', tmp_path)

@@ -27,6 +27,22 @@ def fail(number: int) -> None:
   raise ZeroDivisionError(number)
 
 
+class Picky(Exception):
+  """Cannot be made again of its arguments."""
+
+  def __init__(self, *, number):
+    super().__init__(f'{number} is picky')
+
+
+def be_picky(number: int) -> None:
+  raise Picky(number=number)
+
+
+def chatter(number: int) -> None:
+  os.write(1, b'Info: a library speaks')
+  print(number)
+
+
 def die(number: int) -> None:
   del number
   os.kill(os.getpid(), signal.SIGKILL)
@@ -50,12 +66,41 @@ def test_one_process_is_this_one(tmp_path):
   [
     (refuse, UserError, 'is refused'),
     (fail, ZeroDivisionError, None),
+    (be_picky, RuntimeError, 'Picky: . is picky'),
+    (lambda number: None, Exception, 'pickle'),
     (die, UserError, 'the same command goes on where it was'),
   ],
 )
 def test_errors_arrive(work, error, message):
   with pytest.raises(error, match=message):
     list(workers.run(work, [1, 2, 3], 2))
+
+
+def test_what_a_process_prints_is_no_reply(capfd):
+  assert sorted(workers.run(chatter, [1, 2, 3], 2)) == [1, 2, 3]
+  out, err = capfd.readouterr()
+  assert out == '' and err.count('a library speaks') == 3
+
+
+def test_a_run_that_is_given_up_ends_its_processes(tmp_path):
+  paths = [tmp_path / str(i) for i in range(50)]
+  run = workers.run(note_process, paths, 2)
+  next(run)
+  run.close()
+  processes = {int(path.read_text()) for path in tmp_path.iterdir()}
+  assert len(list(tmp_path.iterdir())) < 10
+  for process in processes:
+    with pytest.raises(ProcessLookupError):
+      os.kill(process, 0)
+
+
+def test_processes_import_what_this_one_does(tmp_path, monkeypatch):
+  """Whatever lies in the current folder."""
+  (tmp_path / 'queue.py').write_text('raise SystemExit("wrong queue")')
+  (tmp_path / 'mlf_jax').mkdir()
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, 'path', [*sys.path, tmp_path / 'a path'])
+  assert len(list(workers.run(chatter, [1, 2], 2))) == 2
 
 
 def test_no_tasks_start_no_process(monkeypatch):
