@@ -25,6 +25,10 @@ from mlf_jax.errors import UserError
 # Folder that a preparation works in.
 PREPARING = 'preparing'
 
+# zipfile adds RuntimeError for what it cannot decode: encryption, a later
+# version of the format.
+_ZIP_DAMAGED = (*DAMAGED, RuntimeError)
+
 # What the machine lacks, or has lost since, is no fault of a file.
 _MACHINE = (
   errno.EMFILE,
@@ -76,7 +80,7 @@ class Member:
         else:
           # The name of a file opened by a string is a string.
           file = stack.enter_context(open(os.fspath(self.path), 'rb'))
-      except (*DAMAGED, RuntimeError, NotImplementedError) as error:
+      except _ZIP_DAMAGED as error:
         if isinstance(error, OSError) and error.errno in _MACHINE:
           raise
         raise UserError(f'{self} cannot be opened ({error})') from error
@@ -164,7 +168,7 @@ def in_zip(path: pathlib.Path) -> list[Member]:
           )
   except UserError:
     raise
-  except (*DAMAGED, NotImplementedError, ValueError) as error:
+  except (*_ZIP_DAMAGED, ValueError) as error:
     raise UserError(
       f'{path} cannot be read as a zip archive ({error}): download it again'
     ) from error

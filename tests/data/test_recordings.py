@@ -471,3 +471,26 @@ def test_fault_of_the_machine_skips_nothing(tmp_path, monkeypatch, number):
   monkeypatch.setattr(event_archives, 'open', opened, raising=False)
   with pytest.raises(UserError, match=r'cannot be opened \((Too many|No such)'):
     prepare('cifar10_dvs', tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('at', 'value', 'problem'),
+  [
+    (6, 132, 'cannot be read as a zip archive (zip file version 13.2)'),
+    (8, 1, "cannot be opened (File 'dog/1.aedat' is encrypted"),
+  ],
+)
+def test_zip_archive_that_cannot_be_decoded(tmp_path, at, value, problem):
+  """A later version of the format, an encrypted member."""
+  path = tmp_path / 'dog.zip'
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('dog/1.aedat', b'')
+  content = bytearray(path.read_bytes())
+  for header, before in ((b'PK\1\2', 0), (b'PK\3\4', 2)):
+    content[content.index(header) + at - before] = value
+  path.write_bytes(content)
+  with pytest.raises(UserError) as error:
+    (member,) = event_archives.in_zip(path)
+    with member.open():
+      pass
+  assert problem in str(error.value)
