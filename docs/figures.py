@@ -10,9 +10,8 @@ import runpy
 
 from mlf_jax.analysis import event_plots, plots
 from mlf_jax.data import moving_digits
-from mlf_jax.data.frames import FrameSpec
-from mlf_jax.training import checkpoint, workdir
 from mlf_jax.training import config as config_lib
+from mlf_jax.training import evaluation, workdir
 from mlf_jax.training import run as run_lib
 
 FOLDER = pathlib.Path(__file__).parent
@@ -42,12 +41,10 @@ def recording(directory: pathlib.Path | None):
       'get_config'
     ]()
   run = run_lib.load(config)
-  state = run_lib.init_state(run)
   if directory:
-    with checkpoint.CheckpointStore(
-      directory / 'checkpoints', move_corrupt=False
-    ) as store:
-      _, state, _ = store.restore(state, 'best')
+    _, state = evaluation.restore(directory, run)
+  else:
+    state = run_lib.init_state(run)
   frames = run.test_set.images[:BATCH]
   model = config_lib.make_model(config, run.test_set.num_classes, None)
   spikes = event_plots.first_spikes(
@@ -56,12 +53,7 @@ def recording(directory: pathlib.Path | None):
   events, _ = moving_digits.recordings('test')
   return event_plots.recording(
     events[0],
-    FrameSpec(
-      config.model.time_steps,
-      config.data.binning,
-      round(config.data.window_ms * 1000),
-      config.data.downsample,
-    ),
+    run_lib.frames_of(config),
     spikes[0],
     num_levels=len(config.model.thresholds),
     layer='first layer, ' + ('trained' if directory else 'not trained'),

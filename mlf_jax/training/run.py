@@ -83,6 +83,16 @@ class Run:
   steps: Steps
 
 
+def frames_of(config: ml_collections.ConfigDict) -> FrameSpec:
+  """How the recordings of a configuration become frames."""
+  return FrameSpec(
+    time_steps=config.model.time_steps,
+    binning=config.data.binning,
+    window_us=round(config.data.window_ms * 1000),
+    downsample=config.data.downsample,
+  )
+
+
 def load_split(config: ml_collections.ConfigDict, split: str) -> data.Dataset:
   """Loads a split of the data of a configuration, 'train' or 'test'.
 
@@ -92,15 +102,7 @@ def load_split(config: ml_collections.ConfigDict, split: str) -> data.Dataset:
   settings = config.data
   of_events = {}
   if settings.name in data.event_names():
-    of_events = {
-      'split_name': settings.split,
-      'frames': FrameSpec(
-        time_steps=config.model.time_steps,
-        binning=settings.binning,
-        window_us=round(settings.window_ms * 1000),
-        downsample=settings.downsample,
-      ),
-    }
+    of_events = {'split_name': settings.split, 'frames': frames_of(config)}
   return data.load(
     settings.name,
     split,
