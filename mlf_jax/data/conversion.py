@@ -33,9 +33,8 @@ _VERSION = importlib.metadata.version('mlf_jax')
 _UNIT_BYTES = 100_000_000
 _UNIT_RECORDINGS = 500
 _MAX_SAMPLE_BYTES = 1 << 30
-# Of a unit's file, one entry a sample.
-_COLUMNS = ('id', 'split', 'frames', 'label', 'events', 'padded_share')
-
+# Of a unit's file, besides `split`, one entry a sample.
+_COLUMNS = ('id', 'frames', 'label', 'events', 'padded_share')
 
 # What a summary tells.
 SUMMARY = (
@@ -94,8 +93,11 @@ class Conversion:
     """
     for path in self.paths:
       with np.load(path) as unit:
+        members = np.flatnonzero(unit['split'] == split)
+        if not members.size:  # Its frames need not be decompressed.
+          continue
         columns = {name: unit[name] for name in _COLUMNS}
-      for i in np.flatnonzero(columns['split'] == split):
+      for i in members:
         yield {
           'id': str(columns['id'][i]),
           'frames': columns['frames'][i],
