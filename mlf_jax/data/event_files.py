@@ -16,7 +16,7 @@ import struct
 import numpy as np
 
 from mlf_jax.data.event_source import File, RecordingError, Source, opened
-from mlf_jax.data.events import Events
+from mlf_jax.data.events import DTYPES, Events
 from mlf_jax.errors import unknown
 
 __all__ = [
@@ -41,7 +41,6 @@ N_MNIST = (34, 34)
 BACKWARDS = ('error', 'sort')
 
 _MAGIC = b'#!AER-DAT'
-_DTYPES = (np.int64, np.uint16, np.uint16, np.uint8)
 
 
 def read_aedat(file: File, *, backwards: str = 'error') -> Events:
@@ -179,7 +178,7 @@ class _Columns:
   def events(self) -> Events:
     """What was read."""
     columns = []
-    for blocks, dtype in zip(self._blocks, _DTYPES, strict=True):
+    for blocks, dtype in zip(self._blocks, DTYPES.values(), strict=True):
       columns.append(np.concatenate(blocks) if blocks else np.empty(0, dtype))
       blocks.clear()  # Before the next column takes memory.
     if not self._sorted:

@@ -10,9 +10,8 @@ from mlf_jax.errors import UserError
 
 # Of pixels along a side: what a column of `Events` can number.
 _MOST_PIXELS = 1 << 16
-
-
-_DTYPES = {'t': np.int64, 'x': np.uint16, 'y': np.uint16, 'p': np.uint8}
+# Of the columns of `Events`.
+DTYPES = {'t': np.int64, 'x': np.uint16, 'y': np.uint16, 'p': np.uint8}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,7 +39,7 @@ class Events:
 
   def __post_init__(self):
     """Checks types and lengths; what they hold is for those who make them."""
-    for field, dtype in _DTYPES.items():
+    for field, dtype in DTYPES.items():
       column = getattr(self, field)
       if getattr(column, 'dtype', None) != dtype or column.shape != (
         len(self),

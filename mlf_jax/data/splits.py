@@ -7,8 +7,6 @@ from jaxtyping import Bool, Int32
 
 from mlf_jax.errors import UserError
 
-NAMES = ('tail', 'head', 'random')
-
 
 def check(name: str) -> str:
   """The full name of a split; 'random' is 'random-0', '' is 'tail'.
