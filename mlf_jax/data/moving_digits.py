@@ -3,8 +3,8 @@
 The 1,797 digits of scikit-learn, real 8x8 images, move along three straight
 saccades in front of a simulated event camera, as real images moved in front of
 a real one for N-MNIST (G. Orchard et al., "Converting Static Image Datasets to
-Spiking Neuromorphic Datasets Using Saccades", 2015). The events are
-the same on every processor.
+Spiking Neuromorphic Datasets Using Saccades", 2015). The events are the same
+on every processor.
 """
 
 import numpy as np
@@ -45,8 +45,8 @@ def load(split: str, frames: FrameSpec) -> Dataset:
     images uint8 [n, time, height, width, 2], counts of events, labels int32
     [n]; ids, the numbers of the digits in scikit-learn.
   """
-  events, labels = recordings(split)
-  numbers = digits.members(split, digits.published()[1])
+  images, labels, numbers = _of_split(split)
+  events = record(images, numbers)
   return Dataset(
     name='moving_digits',
     split=split,
@@ -76,9 +76,15 @@ def recordings(
   Returns:
     Recordings of 99 ms on 16x16 pixels, and their labels.
   """
+  images, labels, numbers = _of_split(split)
+  return record(images, numbers), labels
+
+
+def _of_split(split):
+  """Images, labels and numbers of the digits of a split."""
   images, labels = digits.published()
   numbers = digits.members(split, labels)
-  return record(images[numbers], numbers), labels[numbers]
+  return images[numbers], labels[numbers], numbers
 
 
 def record(
