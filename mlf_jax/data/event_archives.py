@@ -144,7 +144,7 @@ def in_folder(folder: pathlib.Path) -> tuple[list[Member], list[str]]:
 
 
 def _is_circle(path: pathlib.Path, folder: pathlib.Path) -> bool:
-  """Whether links led back from `folder` to a folder above `path`."""
+  """Whether links have led from `folder` to a folder above `path`."""
   above = list(path.parents)[: len(path.parts) - len(folder.parts)]
   real = os.path.realpath(path)
   return any(os.path.realpath(parent) == real for parent in above)

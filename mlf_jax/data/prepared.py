@@ -106,7 +106,7 @@ def prepare(
       f'the sensor of {name}, got {frames.downsample}'
     )
   directory, root = find(name, frames, data_dir), _root(data_dir)
-  if directory is None and tfds_events.unfinished(name, frames, root):
+  if directory is None and tfds_events.is_taken(name, frames, root):
     raise UserError(
       f'{root / name / frames.name} holds a folder that is no prepared data '
       'set, it lacks dataset_info.json: delete it'

@@ -231,8 +231,8 @@ def prepare_frames(
   return prepare(builder, f'{name}/{frames.name}', data_dir)
 
 
-def unfinished(name: str, frames: FrameSpec, data_dir: pathlib.Path) -> bool:
-  """Whether the folder of a data set is there, but is none of a data set."""
+def is_taken(name: str, frames: FrameSpec, data_dir: pathlib.Path) -> bool:
+  """Whether something stands where a prepared data set would."""
   version = str(_EventBuilder.VERSION)
   return (data_dir / name / frames.name / version).exists()
 

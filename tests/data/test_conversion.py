@@ -253,7 +253,9 @@ def test_archive_that_was_replaced_is_extracted_anew(tmp_path):
       work,
       processes=1,
     )
-    for sample in converted.samples('test'):
+    converted = list(converted.samples('test'))
+    assert len(converted) == 22
+    for sample in converted:
       label, events = samples[sample['id']]
       assert sample['label'] == label
       np.testing.assert_array_equal(
