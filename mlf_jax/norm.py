@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mlf_jax.errors import UserError
+from mlf_jax.neuron import Affine
 
 
 def _standard_deviation(var):
@@ -59,7 +60,6 @@ class TDBatchNorm(nn.Module):
       raise UserError(f'momentum must lie in [0, 1], got {self.momentum!r}')
     super().__post_init__()
 
-  @nn.compact
   def __call__(
     self,
     x: Float[Array, '*batch channel'],
@@ -79,6 +79,16 @@ class TDBatchNorm(nn.Module):
     Returns:
       [*batch, channel] in float32, or in float64 for a float64 input.
     """
+    return self.coefficients(x, use_running_average, copies)(x)
+
+  @nn.compact
+  def coefficients(
+    self,
+    x: Float[Array, '*batch channel'],
+    use_running_average: bool,
+    copies: int = 1,
+  ) -> Affine:
+    """What normalises `x`, for `neuron.run` to apply; like `__call__` else."""
     x = jnp.asarray(x)
     chex.assert_type(x, float)
     if x.ndim < 2:
@@ -111,11 +121,10 @@ class TDBatchNorm(nn.Module):
       self.alpha * self.threshold / (_standard_deviation(var) + self.epsilon)
     )
     if not self.affine:
-      return (x - _lead(mean, x)) * _lead(scale, x)
+      return Affine(mean, scale, jnp.zeros_like(mean))
     gamma = self.param('scale', nn.initializers.ones, shape, dtype)
     beta = self.param('bias', nn.initializers.zeros, shape, dtype)
-    scale *= gamma.astype(dtype)
-    return (x - _lead(mean, x)) * _lead(scale, x) + _lead(beta.astype(dtype), x)
+    return Affine(mean, scale * gamma.astype(dtype), beta.astype(dtype))
 
 
 def _mean(x, axes, axis_name):

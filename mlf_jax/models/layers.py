@@ -92,16 +92,18 @@ class MLFUnits(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'folded *shape']
+    self,
+    x: Float[Array, 'folded *shape'],
+    affine: neuron.Affine | None = None,
   ) -> Float[Array, 'folded *shape']:
-    """Spikes of a current, which keeps its precision."""
+    """Spikes of a current, `affine(x)` if that is given."""
     chex.assert_type(x, float)
     chex.assert_is_divisible(x.shape[0], self.time_steps)
     current = x.reshape((self.time_steps, -1, *x.shape[1:]))
     state = None
     if self.has_variable(MEMBRANE_POTENTIAL, 'u'):
       state = neuron.MLFState(self.get_variable(MEMBRANE_POTENTIAL, 'u'))
-    state, spikes = neuron.run(self.params, current, state)
+    state, spikes = neuron.run(self.params, current, state, affine)
     if _keeps_state(self):
       self.put_variable(MEMBRANE_POTENTIAL, 'u', state.membrane_potential)
     return spikes.reshape(x.shape).astype(self.dtype)

@@ -67,18 +67,26 @@ class BasicBlock(nn.Module):
       residual = self.conv(
         self.features, (1, 1), stride, 0, name='shortcut_conv'
       )(x)
-      residual = self.norm(name='shortcut_bn')(residual, not train)
+      norm = self.norm(name='shortcut_bn')
       if self.shortcut == 'mlf':
-        residual = self.units()(residual)
+        residual = self.normalized_units(norm, residual, train)
+      else:
+        residual = norm(residual, not train)
 
     y = self.conv(self.features, (3, 3), stride, 1, name='conv1')(x)
-    y = self.units()(self.norm(name='bn1')(y, not train))
+    y = self.normalized_units(self.norm(name='bn1'), y, train)
     y = self.conv(self.features, (3, 3), 1, 1, name='conv2')(y)
-    y = self.norm(name='bn2')(y, not train)
+    norm = self.norm(name='bn2')
     if self.residual == 'ds':
       # Spikes are exact in any dtype, so the sum takes the shortcut's.
-      return self.units()(y).astype(residual.dtype) + residual
+      y = self.normalized_units(norm, y, train)
+      return y.astype(residual.dtype) + residual
+    y = norm(y, not train)
     return self.units()(y + residual.astype(y.dtype))
+
+  def normalized_units(self, norm, x, train):
+    """Spikes of a normalised current, which is not written to memory."""
+    return self.units()(x, norm.coefficients(x, not train))
 
 
 class SpikingResNet(nn.Module):
@@ -185,8 +193,8 @@ class SpikingResNet(nn.Module):
     if self.normalize_input:
       x = norm(affine=False, name='bn0')(x, not train, copies)
     x = conv(self.widths[0], (3, 3), 1, 1, name='conv1')(x)
-    x = norm(name='bn1')(x, not train, copies)
-    x = units()(layers.show_every_timestep(x, copies))
+    affine = norm(name='bn1').coefficients(x, not train, copies)
+    x = units()(layers.show_every_timestep(x, copies), affine)
     for stage, (size, features) in enumerate(
       zip(self.stage_sizes, self.widths, strict=True)
     ):

@@ -113,9 +113,11 @@ class SpikingVGG(nn.Module):
           param_dtype=param_dtype,
           name=f'feature{index}_conv',
         )(x)
-        x = norm(name=f'feature{index}_bn')(x, not train, copies)
+        affine = norm(name=f'feature{index}_bn').coefficients(
+          x, not train, copies
+        )
         # Only the stem sees an image; from its spikes on there is time.
-        x = units()(layers.show_every_timestep(x, copies))
+        x = units()(layers.show_every_timestep(x, copies), affine)
         copies = 1
         index += 1
       x = nn.avg_pool(x, (2, 2), (2, 2))
