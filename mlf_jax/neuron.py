@@ -151,11 +151,10 @@ class Affine(NamedTuple):
   bias: Float[Array, 'channel']
 
   def __call__(self, x: Float[Array, '*batch channel']):
-    """Applies it to `x`, in the dtype of the coefficients or wider."""
-    dtype = jnp.promote_types(x.dtype, self.mean.dtype)
+    """Applies it to `x`, in the dtype of the coefficients."""
     lead = tuple(range(x.ndim - self.mean.ndim))
-    mean, scale, bias = (jnp.expand_dims(a.astype(dtype), lead) for a in self)
-    return (x.astype(dtype) - mean) * scale + bias
+    mean, scale, bias = (jnp.expand_dims(a, lead) for a in self)
+    return (x.astype(mean.dtype) - mean) * scale + bias
 
 
 def membrane_dtype(dtype) -> jnp.dtype:
@@ -384,7 +383,9 @@ def _sum(arrays):
 
 def _fired(thresholds, u, dtype):
   """Number of levels that fire."""
-  return _sum((u_k > v).astype(dtype) for v, u_k in zip(thresholds, u))
+  return _sum(
+    (u_k > v).astype(dtype) for v, u_k in zip(thresholds, u, strict=True)
+  )
 
 
 def _forward_unrolled(x, u, affine, thresholds, decay):
@@ -393,7 +394,10 @@ def _forward_unrolled(x, u, affine, thresholds, decay):
   spikes = []
   for x_t in x:
     current = x_t if affine is None else affine(x_t)
-    u = [_advance(v, decay, u_k, current) for v, u_k in zip(thresholds, u)]
+    u = [
+      _advance(v, decay, u_k, current)
+      for v, u_k in zip(thresholds, u, strict=True)
+    ]
     spikes.append(_fired(thresholds, u, x.dtype))
   return jnp.stack(u), jnp.stack(spikes)
 
@@ -548,7 +552,9 @@ def _forward_looped(x, u, affine, thresholds, decay):
     def forward(t, carry):
       u, spikes = carry
       i = current(t)
-      u = [_advance(v, decay, u_k, i) for v, u_k in zip(thresholds, u)]
+      u = [
+        _advance(v, decay, u_k, i) for v, u_k in zip(thresholds, u, strict=True)
+      ]
       fired = _fired(thresholds, u, x.dtype)
       return u, rows.write(spikes, fired, t, start)
 

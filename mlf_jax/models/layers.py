@@ -99,6 +99,11 @@ class MLFUnits(nn.Module):
     """Spikes of a current, `affine(x)` if that is given."""
     chex.assert_type(x, float)
     chex.assert_is_divisible(x.shape[0], self.time_steps)
+    if affine is not None:
+      # Here, and not in the loop over time: a compiler may leave out the
+      # rounding to a narrow dtype, and is to do so whatever the number of
+      # timesteps.
+      x = x.astype(affine.mean.dtype)
     current = x.reshape((self.time_steps, -1, *x.shape[1:]))
     state = None
     if self.has_variable(MEMBRANE_POTENTIAL, 'u'):

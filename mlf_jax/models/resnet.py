@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Num
 
 from mlf_jax import neuron
 from mlf_jax.errors import UserError
-from mlf_jax.models import layers
+from mlf_jax.models import layers, memory
 from mlf_jax.norm import TDBatchNorm
 
 
@@ -46,6 +46,9 @@ class BasicBlock(nn.Module):
     residual: 'ds': the second unit fires before the addition, so that the
       shortcut is an identity from block to block; 'plain': after it.
     shortcut: 'mlf': a projection ends in MLF units; 'norm': in tdBN.
+    memory: one of `memory.MODES`.
+    num_levels: levels of the units, K.
+    largest_input: `x` holds whole numbers from 0 to this; None if it does not.
   """
 
   features: int
@@ -55,6 +58,9 @@ class BasicBlock(nn.Module):
   norm: Callable
   residual: str = 'ds'
   shortcut: str = 'mlf'
+  memory: str = 'fastest'
+  num_levels: int = 3
+  largest_input: int | None = None
 
   @nn.compact
   def __call__(
@@ -62,9 +68,16 @@ class BasicBlock(nn.Module):
   ) -> Float[Array, 'folded height_out width_out features']:
     """Applies the block; time is folded into batch, time-major."""
     stride = (self.stride, self.stride)
+    if self.memory == 'smallest':
+      x = memory.keep(x, self.largest_input)
+    conv_in = conv_between = self.conv
+    if self.memory != 'fastest':
+      conv_between = memory.of_counts(self.conv, self.num_levels)
+      if self.largest_input is not None:
+        conv_in = memory.of_counts(self.conv, self.largest_input)
     residual = x
     if self.stride != 1 or x.shape[-1] != self.features:
-      residual = self.conv(
+      residual = conv_in(
         self.features, (1, 1), stride, 0, name='shortcut_conv'
       )(x)
       norm = self.norm(name='shortcut_bn')
@@ -73,9 +86,9 @@ class BasicBlock(nn.Module):
       else:
         residual = norm(residual, not train)
 
-    y = self.conv(self.features, (3, 3), stride, 1, name='conv1')(x)
+    y = conv_in(self.features, (3, 3), stride, 1, name='conv1')(x)
     y = self.normalized_units(self.norm(name='bn1'), y, train)
-    y = self.conv(self.features, (3, 3), 1, 1, name='conv2')(y)
+    y = conv_between(self.features, (3, 3), 1, 1, name='conv2')(y)
     norm = self.norm(name='bn2')
     if self.residual == 'ds':
       # Spikes are exact in any dtype, so the sum takes the shortcut's.
@@ -109,6 +122,8 @@ class SpikingResNet(nn.Module):
     width: width of the surrogate windows.
     surrogate: one of `mlf_jax.surrogate.SURROGATES`.
     normalize_input: tdBN without gamma and beta on the input.
+    memory: what is kept for the backward pass, one of `memory.MODES`; the
+      numbers are the same.
     dtype: dtype of the convolutions; membranes, statistics and parameters are
       float32 or wider.
     axis_name: mesh or `pmap` axis over which the batch is divided.
@@ -128,6 +143,7 @@ class SpikingResNet(nn.Module):
   width: float = 1.0
   surrogate: str = 'rectangular'
   normalize_input: bool = False
+  memory: str = 'fastest'
   dtype: jnp.dtype = jnp.float32
   axis_name: str | None = None
 
@@ -152,6 +168,7 @@ class SpikingResNet(nn.Module):
       raise UserError(
         f"shortcut must be 'mlf', 'norm' or None, got {self.shortcut!r}"
       )
+    memory.check(self.memory)
     layers.check_neuron(self)
     super().__post_init__()
 
@@ -195,20 +212,36 @@ class SpikingResNet(nn.Module):
     x = conv(self.widths[0], (3, 3), 1, 1, name='conv1')(x)
     affine = norm(name='bn1').coefficients(x, not train, copies)
     x = units()(layers.show_every_timestep(x, copies), affine)
+    block = BasicBlock
+    if self.memory == 'smallest':
+      block = memory.run_again(BasicBlock, static_argnums=(2,))
+    num_levels = len(self.thresholds)
+    # The largest sum of spikes that enters a block; None for other numbers.
+    largest = num_levels
     for stage, (size, features) in enumerate(
       zip(self.stage_sizes, self.widths, strict=True)
     ):
       for i in range(size):
-        x = BasicBlock(
+        stride = 2 if stage > 0 and i == 0 else 1
+        x = block(
           features,
-          2 if stage > 0 and i == 0 else 1,
+          stride,
           units,
           conv,
           norm,
           self.residual,
           shortcut,
+          self.memory,
+          num_levels,
+          largest,
           name=f'layer{stage + 1}_{i}',
         )(x, train)
+        if self.residual == 'plain':
+          largest = num_levels
+        elif stride > 1:
+          largest = 2 * num_levels if shortcut == 'mlf' else None
+        elif largest is not None:
+          largest += num_levels
 
     # The dense layer is linear: averaging before it is the same.
     x = layers.Readout(self.time_steps, param_dtype)(x)

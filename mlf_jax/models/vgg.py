@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Num
 
 from mlf_jax import neuron
 from mlf_jax.errors import UserError
-from mlf_jax.models import layers
+from mlf_jax.models import layers, memory
 from mlf_jax.norm import TDBatchNorm
 
 # Widths of the convolutions; a 2x2 average pool after each group.
@@ -35,6 +35,8 @@ class SpikingVGG(nn.Module):
     dropout_rate: rate after each dense MLF layer; the mask is drawn for each
       timestep, from the RNG named 'dropout'.
     normalize_input: tdBN without gamma and beta on the input.
+    memory: what is kept for the backward pass, one of `memory.MODES`; the
+      numbers are the same.
     dtype: dtype of convolutions and dense layers; membranes, statistics and
       parameters are float32 or wider.
     axis_name: mesh or `pmap` axis over which the batch is divided.
@@ -51,6 +53,7 @@ class SpikingVGG(nn.Module):
   surrogate: str = 'rectangular'
   dropout_rate: float = 0.25
   normalize_input: bool = False
+  memory: str = 'fastest'
   dtype: jnp.dtype = jnp.float32
   axis_name: str | None = None
 
@@ -61,6 +64,7 @@ class SpikingVGG(nn.Module):
       raise UserError(
         f'dropout_rate must lie in [0, 1), got {self.dropout_rate}'
       )
+    memory.check(self.memory)
     layers.check_neuron(self)
     super().__post_init__()
 
@@ -87,10 +91,6 @@ class SpikingVGG(nn.Module):
     """
     units = layers.units_of(self)
     param_dtype = neuron.membrane_dtype(self.dtype)
-    norm = functools.partial(
-      TDBatchNorm, threshold=self.thresholds[0], axis_name=self.axis_name
-    )
-
     x, copies = layers.enter_time(x, self.time_steps, param_dtype)
     if not all(32 <= side < 64 for side in x.shape[1:3]):
       raise UserError(
@@ -98,30 +98,16 @@ class SpikingVGG(nn.Module):
         f'a side, got {x.shape[1]}x{x.shape[2]}'
       )
     if self.normalize_input:
-      x = norm(affine=False, name='bn0')(x, not train, copies)
+      x = self._norm(affine=False, name='bn0')(x, not train, copies)
+    run_group = SpikingVGG._group
+    if self.memory == 'smallest':
+      run_group = memory.run_again(run_group, static_argnums=(2, 3, 4, 5))
     index = 0
     for group in _GROUPS:
-      for features in group:
-        init = layers.uniform_fan_in(9 * x.shape[-1])
-        x = nn.Conv(
-          features,
-          (3, 3),
-          padding=1,
-          kernel_init=init,
-          bias_init=init,
-          dtype=self.dtype,
-          param_dtype=param_dtype,
-          name=f'feature{index}_conv',
-        )(x)
-        affine = norm(name=f'feature{index}_bn').coefficients(
-          x, not train, copies
-        )
-        # Only the stem sees an image; from its spikes on there is time.
-        x = units()(layers.show_every_timestep(x, copies), affine)
-        copies = 1
-        index += 1
-      x = nn.avg_pool(x, (2, 2), (2, 2))
-      index += 1  # The published names count the pools.
+      x = run_group(self, x, group, index, copies, train)
+      # Only the stem sees an image; from its spikes on there is time.
+      copies = 1
+      index += len(group) + 1  # The published names count the pools.
 
     x = x.reshape((x.shape[0], -1))
     # Likewise they count the units and dropouts between the dense layers.
@@ -134,6 +120,39 @@ class SpikingVGG(nn.Module):
     # The last dense layer is linear: averaging before it is the same.
     x = layers.Readout(self.time_steps, param_dtype)(x)
     return self._dense(self.num_classes, x, 6, param_dtype)
+
+  def _group(self, x, group, index, copies, train):
+    """Convolutions with their units, and the pool after them."""
+    param_dtype = neuron.membrane_dtype(self.dtype)
+    if self.memory == 'smallest':
+      x = memory.keep(x, None)
+    for i, features in enumerate(group):
+      init = layers.uniform_fan_in(9 * x.shape[-1])
+      conv = functools.partial(
+        nn.Conv,
+        kernel_size=(3, 3),
+        padding=1,
+        kernel_init=init,
+        bias_init=init,
+        dtype=self.dtype,
+        param_dtype=param_dtype,
+      )
+      # What enters a group is an image, or means of four spikes.
+      if i > 0 and self.memory != 'fastest':
+        conv = memory.of_counts(conv, len(self.thresholds))
+      x = conv(features, name=f'feature{index + i}_conv')(x)
+      affine = self._norm(name=f'feature{index + i}_bn').coefficients(
+        x, not train, copies
+      )
+      x = layers.show_every_timestep(x, copies)
+      x = layers.units_of(self)()(x, affine)
+      copies = 1
+    return nn.avg_pool(x, (2, 2), (2, 2))
+
+  def _norm(self, **attributes):
+    return TDBatchNorm(
+      threshold=self.thresholds[0], axis_name=self.axis_name, **attributes
+    )
 
   def _dense(self, features, x, index, dtype):
     init = layers.uniform_fan_in(x.shape[-1])

@@ -10,6 +10,15 @@ from mlf_jax.errors import UserError
 
 AXIS = 'data'
 
+# XLA schedules for concurrency on CPUs. With this it takes a quarter to a half
+# less memory for temporaries, and no more time.
+_CPU_OPTIONS = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
+
+
+def compiler_options(platform: str) -> dict[str, str]:
+  """Options of the compiler for the steps, on 'cpu', 'gpu' or 'tpu'."""
+  return _CPU_OPTIONS if platform == 'cpu' else {}
+
 
 def _local_devices():
   try:
@@ -98,4 +107,5 @@ class DataParallel:
         check_vma=False,
       ),
       donate_argnums=donate_argnums,
+      compiler_options=compiler_options(self._devices[0].platform),
     )

@@ -354,15 +354,23 @@ def test_vgg_averages_spikes_and_fires_between_dense_layers(flax_pools):
 def test_first_threshold_scales_the_norm(flax_pools, model, shape, norm):
   x = jax.random.normal(jax.random.key(1), shape)
   variables = init(model, x)
-  _, captured = model.apply(
-    variables,
-    x,
-    train=True,
-    capture_intermediates=lambda module, _: module.name == norm,
-    mutable=['batch_stats', 'intermediates'],
-    rngs={'dropout': jax.random.key(0)},
-  )
-  (y,) = captured['intermediates'][norm]['__call__']
+  seen = {}
+
+  def record(call, args, kwargs, context):
+    result = call(*args, **kwargs)
+    if context.method_name == 'coefficients':
+      seen[context.module.name] = result(args[0])
+    return result
+
+  with nn.intercept_methods(record):
+    model.apply(
+      variables,
+      x,
+      train=True,
+      mutable=['batch_stats'],
+      rngs={'dropout': jax.random.key(0)},
+    )
+  y = seen[norm]
   np.testing.assert_allclose(y.std((0, 1, 2)), 0.3, rtol=1e-3)
 
 

@@ -61,6 +61,7 @@ OTHER = {
   'eval_every_epochs': 1.0,
   'eval_batch_size': 32,
   'max_skipped_steps': 3,
+  'memory': 'balanced',
 }
 ON_DISK = {'data.dir', 'data.manual_dir', 'keep_checkpoints'}
 # Of recordings: the fields that images do not have, and those that they share
