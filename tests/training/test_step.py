@@ -12,6 +12,7 @@ from mlf_jax import data
 from mlf_jax.training import augmentation, parallel
 from mlf_jax.training import run as run_lib
 from mlf_jax.training import state as state_lib
+from tests import quick
 from tests.training import tiny
 
 SHAPE = (8, 8, 3)
@@ -43,7 +44,7 @@ def build(config, axis_name=None, shape=SHAPE):
 def run(config, count, shape=SHAPE):
   """States and metrics after 0, 1, ... `count` steps."""
   dataset, steps, state = build(config, shape=shape)
-  train = jax.jit(steps.train)
+  train = quick.jit(steps.train)
   states, lines = [state], []
   for i in range(count):
     batch = data.train_batch(dataset, config.batch_size, config.seed, i)
@@ -73,8 +74,8 @@ def test_devices_and_pmap_give_the_numbers_of_one(x64):
   dataset, steps, state = build(config, parallel.AXIS)
   batch = data.train_batch(dataset, 16, 0, 0)
   alone = dataclasses.replace(steps, model=steps.model.clone(axis_name=None))
-  expected = jax.jit(alone.train)(state, batch)
-  evaluated = jax.jit(alone.evaluate)(
+  expected = quick.jit(alone.train)(state, batch)
+  evaluated = quick.jit(alone.evaluate)(
     expected[0].eval_variables, next(data.eval_batches(dataset, 16))
   )
   for kind in ('shard_map', 'pmap'):
@@ -98,7 +99,7 @@ def test_recordings_are_augmented_and_mixed_alike_in_parts(x64):
   config = gradient_config(model__dtype='float64', **EVENT_AUGMENTATION)
   dataset, steps, _ = build(config, shape=(2, *SHAPE))
   batch = data.train_batch(dataset, 16, 0, 0, with_partners=True)
-  samples = jax.jit(
+  samples = quick.jit(
     lambda batch: augmentation.train_samples(
       config, steps.normalize, jnp.int32(3), batch
     )
@@ -126,7 +127,7 @@ def test_augmentation_is_of_the_raw_image_and_new_in_each_step():
     jax.debug.callback(lambda x: seen.append(np.asarray(x)), images)
     return images.astype(jnp.float32) / 255
 
-  train = jax.jit(dataclasses.replace(steps, normalize=record).train)
+  train = quick.jit(dataclasses.replace(steps, normalize=record).train)
   batch = data.train_batch(dataset, 16, 0, 0)
   for step in (0, 1):
     state, _ = train(state, batch)
@@ -162,7 +163,7 @@ def test_a_whole_step_on_all_zero_frames_stays_finite():
     'label': np.arange(16, dtype=np.int32) % 4,
     'position': np.arange(16, dtype=np.int32),
   }
-  new, _ = jax.jit(steps.train)(state, batch)
+  new, _ = quick.jit(steps.train)(state, batch)
   assert new.skipped_steps == 0
   for leaf in jax.tree.leaves(new):
     assert np.all(np.isfinite(leaf))
@@ -184,7 +185,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted():
     steps,
     normalize=lambda x: jnp.where(x == 255, jnp.nan, 1.0) * normalize(x),
   )
-  train = jax.jit(steps.train)
+  train = quick.jit(steps.train)
 
   def kept(state):
     return (
@@ -242,7 +243,7 @@ def test_accumulation_averages_the_gradients_of_two_batches():
   moves = []
   for i in (0, 1):
     batch = data.train_batch(dataset, 16, 0, i)
-    new, _ = jax.jit(steps.train)(
+    new, _ = quick.jit(steps.train)(
       state.replace(step=state.step + i, batch_stats=zero.batch_stats), batch
     )
     moves.append(jax.tree.map(jnp.subtract, new.params, state.params))
