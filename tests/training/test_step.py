@@ -1,10 +1,13 @@
 """The training step: parallelism, skipped steps, and what the options do."""
 
 import dataclasses
+import functools
+import json
 
 import chex
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import optax
 
@@ -41,10 +44,21 @@ def build(config, axis_name=None, shape=SHAPE):
   return dataset, steps, state
 
 
-def run(config, count, shape=SHAPE):
+@functools.cache
+def _compiled(fields):
+  """By the fields of a configuration, which cannot be hashed itself."""
+  dataset, steps, state = build(ml_collections.ConfigDict(json.loads(fields)))
+  return dataset, state, quick.jit(steps.train)
+
+
+def compiled(config):
+  """Data, first state and training step; those of most tests are the same."""
+  return _compiled(config.to_json())
+
+
+def run(config, count):
   """States and metrics after 0, 1, ... `count` steps."""
-  dataset, steps, state = build(config, shape=shape)
-  train = quick.jit(steps.train)
+  dataset, state, train = compiled(config)
   states, lines = [state], []
   for i in range(count):
     batch = data.train_batch(dataset, config.batch_size, config.seed, i)
@@ -238,12 +252,11 @@ def test_accumulation_averages_the_gradients_of_two_batches():
   (zero, one, two), _ = run(config, 2)
   chex.assert_trees_all_equal(zero.params, one.params)
   # The parameters have not moved: the gradients are those of single steps.
-  config = gradient_config()
-  dataset, steps, state = build(config)
+  dataset, state, train = compiled(gradient_config())
   moves = []
   for i in (0, 1):
     batch = data.train_batch(dataset, 16, 0, i)
-    new, _ = quick.jit(steps.train)(
+    new, _ = train(
       state.replace(step=state.step + i, batch_stats=zero.batch_stats), batch
     )
     moves.append(jax.tree.map(jnp.subtract, new.params, state.params))
