@@ -1,10 +1,12 @@
 """`configs/cifar10.py` from the archive to a result, on a miniature one."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
 
+from tests import quick
 from tests.data import miniature
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -14,6 +16,7 @@ def python(*arguments):
   return subprocess.run(
     [sys.executable, *map(str, arguments)],
     capture_output=True,
+    env={**os.environ, 'XLA_FLAGS': quick.FLAGS},
     text=True,
     timeout=400,
     check=False,

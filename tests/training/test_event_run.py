@@ -5,12 +5,14 @@ frames are small, or each run would take minutes.
 """
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
 
+from tests import quick
 from tests.data import event_trees, recordings
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -75,6 +77,7 @@ def test_archives_to_result(tmp_path, name, write, changes, samples, split):
       *(f'--config.{change}' for change in smaller),
     ],
     capture_output=True,
+    env={**os.environ, 'XLA_FLAGS': quick.FLAGS},
     text=True,
     cwd=REPOSITORY,
     timeout=400,

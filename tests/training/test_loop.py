@@ -17,6 +17,7 @@ from mlf_jax import UserError, data, models
 from mlf_jax.training import evaluation, loop, workdir
 from mlf_jax.training import run as run_lib
 from mlf_jax.training.checkpoint import CheckpointStore
+from tests import quick
 from tests.training import tiny
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -157,6 +158,7 @@ def launch(directory, *flags):
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
+    env={**os.environ, 'XLA_FLAGS': quick.FLAGS},
   )
 
 
@@ -442,7 +444,9 @@ def test_evaluate_equals_the_model_applied_by_hand(finished):
   test_set, model = run.test_set, run.steps.model
   pixels = test_set.images / test_set.scale
   images = (pixels - np.array(test_set.mean)) / np.array(test_set.std)
-  logits = jax.jit(model.apply)(state.eval_variables, images.astype(np.float32))
+  logits = quick.jit(model.apply)(
+    state.eval_variables, images.astype(np.float32)
+  )
   correct = np.asarray(logits).argmax(-1) == test_set.labels
   losses = -np.asarray(jax.nn.log_softmax(logits))[
     np.arange(len(test_set)), test_set.labels
@@ -478,7 +482,7 @@ def test_frames_train_and_are_evaluated_on_their_first_timesteps(
   with CheckpointStore(tmp_path / 'checkpoints') as store:
     _, state, _ = store.restore(run_lib.init_state(run))
   model = run.steps.model.clone(time_steps=2, axis_name=None)
-  logits = jax.jit(model.apply)(
+  logits = quick.jit(model.apply)(
     state.eval_variables, run.steps.normalize(run.test_set.images[:, :2])
   )
   correct = np.asarray(logits).argmax(-1) == run.test_set.labels
