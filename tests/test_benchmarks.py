@@ -1,6 +1,7 @@
 """The programs in `benchmarks/` that are quick enough to run."""
 
 import importlib
+import json
 import pathlib
 import re
 import sys
@@ -77,3 +78,48 @@ def test_benchmark_of_the_readers_covers_every_format(run):
   _, output = run('events', '--events=16384', resident_share=lambda *_: 0.0)
   assert output.count('M events/s read, memory') == 4
   assert output.count('read and binned') == 3
+
+
+@pytest.mark.parametrize('absent', ['torch', 'spikingjelly snntorch'])
+def test_benchmark_of_peers_says_which_are_not_installed(
+  run, monkeypatch, absent
+):
+  for module in ('torch', 'spikingjelly', 'snntorch'):
+    # None is a module that cannot be imported.
+    module_or_none = None if module in absent.split() else pytest
+    monkeypatch.setitem(sys.modules, module, module_or_none)
+  _, output = run('peers')
+  lines = output.splitlines()
+  assert len(lines) == 2
+  for line, library in zip(lines, ('spikingjelly', 'snntorch'), strict=True):
+    missing = library if library in absent else 'torch'
+    assert line == (
+      f'{library} is left out, {missing} not installed: '
+      f'pip install torch {library}'
+    )
+
+
+def test_benchmark_of_peers_measures_what_it_wrote(run, monkeypatch, tmp_path):
+  from mlf_jax import models
+
+  def tiny(thresholds):
+    return models.SpikingResNet(
+      (1,), (4,), 3, time_steps=2, normalize_input=True, thresholds=thresholds
+    )
+
+  monkeypatch.setattr(models, 'tiny', tiny, raising=False)
+  peers = importlib.import_module('peers')
+  monkeypatch.setitem(peers.NETWORKS, 'tiny', ('tiny', (2, 2, 6, 6, 2)))
+  path = tmp_path / 'task.npz'
+  peers.save_task(path, peers.make_task('tiny', 1))
+  _, output = run(
+    'peers',
+    *('--worker', 'mlf_jax', str(path), '--steps=3'),
+    WARM_UP=1,
+    most_resident=lambda: 7,
+  )
+  result = json.loads(output)
+  assert result.pop('memory') == 7
+  assert result.keys() == {'training', 'inference'}
+  for median, least, most in result.values():
+    assert 0 < least <= median <= most

@@ -1,0 +1,645 @@
+"""mlf_jax beside SpikingJelly and snnTorch: `python benchmarks/peers.py`.
+
+Prints, for the three networks of the paper with K = 1 and K = 3 levels, the
+time of a training step (forward, backward, SGD with momentum) and of inference
+on the CPU: median, least and most of the repetitions after a warm-up, the
+median as a multiple of that of mlf_jax, and the most resident memory of the
+process, compilation included. Every line is a process of its own, one after the
+other, with the same weights, the same data, float32 and all cores. Of the two
+libraries, which need PyTorch, those that are not installed are left out, with
+a line that says so.
+
+`--compile` hands the networks of PyTorch to `torch.compile` first. `--check`
+measures nothing: it prints in how many outputs a unit of each library differs
+from `mlf_jax.neuron.run` and by how much its gradient does, and by how much
+logits of the networks differ, and the loss before and after a training step.
+"""
+
+import argparse
+import functools
+import importlib.metadata
+import importlib.util
+import json
+import operator
+import os
+import pathlib
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from unittest import mock
+
+import numpy as np
+
+# Neither JAX nor PyTorch is imported here: a process that measures one of them
+# is not to carry the other.
+
+# Shapes of the input: a batch of images, or of frames, [batch, time, ...].
+NETWORKS = {
+  'cifar10': ('ds_resnet20_cifar10', (8, 32, 32, 3)),
+  'cifar10_dvs': ('ds_resnet14_cifar10_dvs', (4, 10, 42, 42, 2)),
+  'dvs_gesture': ('ds_resnet20_dvs_gesture', (4, 40, 32, 32, 2)),
+}
+THRESHOLDS = {1: (0.6,), 3: (0.6, 1.6, 2.6)}
+# What `pip install` calls the libraries, and what each needs.
+PEERS = {
+  'spikingjelly': ('torch', 'spikingjelly'),
+  'snntorch': ('torch', 'snntorch'),
+}
+DECAY = 0.25
+LEARNING_RATE = 0.01
+MOMENTUM = 0.9
+# PyTorch adds it to the variance, mlf_jax to the root of the variance.
+EPSILON = 1e-5
+WARM_UP = 3
+CORES = os.cpu_count()
+# Of every process that measures.
+ENVIRONMENT = {'JAX_PLATFORMS': 'cpu', 'OMP_NUM_THREADS': str(CORES)}
+
+# Where the equations of a library cannot be made those of mlf_jax.
+FOOTNOTE = """\
+Not the same: SpikingJelly fires at u >= V, mlf_jax and snnTorch at u > V;
+snnTorch passes no gradient through the reset; batch norm of PyTorch adds its
+epsilon to the variance, that of mlf_jax to the root of the variance."""
+
+
+def make_task(network, num_levels):
+  """Size of a network, its weights and a batch, as NumPy arrays and JSON."""
+  import jax
+
+  from mlf_jax import models
+  from mlf_jax.interop.torch import to_reference
+
+  constructor, shape = NETWORKS[network]
+  thresholds = THRESHOLDS[num_levels]
+  model = getattr(models, constructor)(thresholds=thresholds)
+  rng = np.random.default_rng(0)
+  # Images, or frames that count events.
+  x = rng.standard_normal(shape) if len(shape) == 4 else rng.poisson(0.3, shape)
+  x = x.astype(np.float32)
+  weights = to_reference(jax.jit(model.init)(jax.random.key(0), x))
+  size = {
+    name: getattr(model, name)
+    for name in (
+      'stage_sizes',
+      'widths',
+      'num_classes',
+      'time_steps',
+      'normalize_input',
+      'thresholds',
+    )
+  }
+  return {
+    'size': size,
+    'x': x,
+    'labels': rng.integers(0, model.num_classes, shape[0]),
+    'weights': weights,
+  }
+
+
+def save_task(path, task):
+  """Writes it for `load_task`."""
+  weights = {f'weights/{k}': v for k, v in task['weights'].items()}
+  np.savez(
+    path,
+    size=json.dumps(task['size']),
+    x=task['x'],
+    labels=task['labels'],
+    **weights,
+  )
+
+
+def load_task(path):
+  """What `save_task` wrote."""
+  with np.load(path) as file:
+    return {
+      'size': {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in json.loads(str(file['size'])).items()
+      },
+      'x': file['x'],
+      'labels': file['labels'],
+      'weights': {
+        name.removeprefix('weights/'): file[name]
+        for name in file.files
+        if name.startswith('weights/')
+      },
+    }
+
+
+def jax_functions(task):
+  """Inference, which returns logits, and a step, which returns the loss."""
+  import jax
+  import jax.numpy as jnp
+  import optax
+
+  from mlf_jax.interop.torch import from_reference
+  from mlf_jax.models import SpikingResNet
+
+  model = SpikingResNet(**task['size'], decay=DECAY, dtype=task['x'].dtype)
+  optimizer = optax.sgd(LEARNING_RATE, MOMENTUM)
+  # What XLA does by default keeps more alive at once.
+  options = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
+  # Copied onto the device here: what is donated has to belong to JAX.
+  variables = jax.tree.map(jnp.array, from_reference(task['weights']))
+  x = jnp.asarray(task['x'])
+  labels = jnp.asarray(task['labels'], jnp.int32)
+
+  @jax.jit(compiler_options=options)
+  def apply(variables, x):
+    return model.apply(variables, x)
+
+  @jax.jit(donate_argnums=0, compiler_options=options)
+  def update(state, x, labels):
+    variables, momentum = state
+
+    def loss_fn(params):
+      logits, new = model.apply(
+        {**variables, 'params': params}, x, True, mutable=['batch_stats']
+      )
+      losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+      return losses.mean(), new
+
+    (loss, new), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
+      variables['params']
+    )
+    updates, momentum = optimizer.update(gradient, momentum)
+    params = optax.apply_updates(variables['params'], updates)
+    return ({'params': params, **new}, momentum), loss
+
+  state = variables, optimizer.init(variables['params'])
+
+  def infer():
+    return np.asarray(apply(state[0], x))
+
+  def train():
+    nonlocal state
+    state, loss = jax.block_until_ready(update(state, x, labels))
+    return float(loss)
+
+  return infer, train
+
+
+def total(arrays):
+  """Their sum, without the zero that `sum` begins with."""
+  return functools.reduce(operator.add, arrays)
+
+
+def spikingjelly_parts():
+  """Convolution, tdBN and MLF units of sequences, and what resets a network.
+
+  The surrogate gradients SpikingJelly has kernels for do not include the
+  rectangle, so that its loop over time is one of PyTorch operations.
+  """
+  import torch
+  from spikingjelly.activation_based import functional, layer, neuron, surrogate
+
+  class Units(torch.nn.Module):
+    """Neurons that share their input, one a level."""
+
+    def __init__(self, thresholds):
+      super().__init__()
+      self.levels = torch.nn.ModuleList(
+        neuron.LIFNode(
+          # v - v / tau + x, which is decay * v + x.
+          tau=1 / (1 - DECAY),
+          decay_input=False,
+          v_threshold=v,
+          v_reset=0.0,
+          surrogate_function=surrogate.Rect(alpha=1.0),
+          detach_reset=False,
+          step_mode='m',
+        )
+        for v in thresholds
+      )
+
+    def forward(self, x):
+      return total([level(x) for level in self.levels])
+
+  def conv(*arguments, **options):
+    return layer.Conv2d(*arguments, **options, step_mode='m')
+
+  def norm(channels, threshold):
+    return layer.ThresholdDependentBatchNorm2d(
+      1.0, threshold, channels, EPSILON
+    )
+
+  return conv, norm, Units, functional.reset_net
+
+
+def snntorch_parts():
+  """The same; snnTorch has no layers of sequences, so time is folded here."""
+  import snntorch
+  import torch
+  from snntorch import surrogate
+
+  def over_time(layer, x):
+    y = layer(x.flatten(0, 1))
+    return y.view(*x.shape[:2], *y.shape[1:])
+
+  class Conv(torch.nn.Conv2d):
+    """Convolution of every timestep."""
+
+    def forward(self, x):
+      return over_time(super().forward, x)
+
+  class Norm(torch.nn.BatchNorm2d):
+    """Batch norm over time and batch."""
+
+    def __init__(self, channels, threshold):
+      super().__init__(channels, EPSILON)
+      torch.nn.init.constant_(self.weight, threshold)
+
+    def forward(self, x):
+      return over_time(super().forward, x)
+
+  def rectangle(u, gradient, spikes):
+    return gradient * (u.abs() < 0.5)
+
+  class Units(torch.nn.Module):
+    """Neurons that share their input, one a level."""
+
+    def __init__(self, thresholds):
+      super().__init__()
+      self.levels = torch.nn.ModuleList(
+        snntorch.Leaky(
+          beta=DECAY,
+          threshold=v,
+          # The reset of a timestep is that of the spike before it, as here.
+          reset_mechanism='zero',
+          spike_grad=surrogate.custom_surrogate(rectangle),
+        )
+        for v in thresholds
+      )
+
+    def forward(self, x):
+      potentials = [level.reset_mem() for level in self.levels]
+      output = []
+      for x_t in x:
+        spikes = []
+        for k, level in enumerate(self.levels):
+          spikes_k, potentials[k] = level(x_t, potentials[k])
+          spikes.append(spikes_k)
+        output.append(total(spikes))
+      # Spikes are float32 whatever the current is.
+      return torch.stack(output).to(x.dtype)
+
+  # Its neurons are reset where they are called.
+  return Conv, Norm, Units, lambda network: None
+
+
+PARTS = {'spikingjelly': spikingjelly_parts, 'snntorch': snntorch_parts}
+
+
+def torch_network(parts, size):
+  """`SpikingResNet` of such parts; its names are the published ones."""
+  from torch import nn
+
+  conv, norm, units, _ = parts
+  thresholds, widths = size['thresholds'], size['widths']
+
+  def normalized_units(channels):
+    return norm(channels, thresholds[0]), units(thresholds)
+
+  class Block(nn.Module):
+    """DS-ResNet block."""
+
+    def __init__(self, before, channels, stride):
+      super().__init__()
+      self.conv1 = conv(before, channels, 3, stride, 1, bias=False)
+      self.bn1, self.units1 = normalized_units(channels)
+      self.conv2 = conv(channels, channels, 3, 1, 1, bias=False)
+      self.bn2, self.units2 = normalized_units(channels)
+      self.shortcut = nn.Identity()
+      if stride != 1 or before != channels:
+        self.shortcut = nn.Sequential(
+          conv(before, channels, 1, stride, bias=False),
+          *normalized_units(channels),
+        )
+
+    def forward(self, x):
+      y = self.units1(self.bn1(self.conv1(x)))
+      return self.units2(self.bn2(self.conv2(y))) + self.shortcut(x)
+
+  class Network(nn.Module):
+    """DS-ResNet."""
+
+    def __init__(self):
+      super().__init__()
+      # Two channels, of frames; mlf_jax learns no scale there either.
+      self.bn0 = nn.Identity()
+      if size['normalize_input']:
+        self.bn0 = norm(2, thresholds[0]).requires_grad_(False)
+      channels = 2 if size['frames'] else 3
+      self.conv1 = conv(channels, widths[0], 3, 1, 1, bias=False)
+      self.bn1, self.units1 = normalized_units(widths[0])
+      channels = widths[0]
+      for stage, width in enumerate(widths):
+        blocks = []
+        for i in range(size['stage_sizes'][stage]):
+          stride = 2 if stage > 0 and i == 0 else 1
+          blocks.append(Block(channels, width, stride))
+          channels = width
+        self.add_module(f'layer{stage + 1}', nn.Sequential(*blocks))
+      self.voting = nn.Linear(channels, size['num_classes'])
+
+    def forward(self, x):
+      """Logits of [time, batch, channel, height, width]; time may be 1."""
+      x = self.bn1(self.conv1(self.bn0(x)))
+      # As in mlf_jax, the current of an image is computed once; the running
+      # variance, the unbiased one, counts it once instead of T times.
+      x = self.units1(x.expand(size['time_steps'], *x.shape[1:]))
+      for stage in range(len(widths)):
+        x = self.get_submodule(f'layer{stage + 1}')(x)
+      return self.voting(x.mean((0, 3, 4)))
+
+  return Network()
+
+
+def torch_weights(task):
+  """Weights under the names of `torch_network`, gamma times the threshold."""
+  import torch
+
+  weights = {}
+  for name, value in task['weights'].items():
+    name = name.replace('.execute.', '.').replace('.bn.', '.')
+    if name.endswith('.weight') and value.ndim == 1:
+      value = value * task['size']['thresholds'][0]
+    weights[name] = torch.tensor(value)
+  return weights
+
+
+def torch_functions(library, task, compiled=False):
+  """Inference, which returns logits, and a step, which returns the loss."""
+  import torch
+
+  # By default half of the cores that are threads of the same.
+  torch.set_num_threads(CORES)
+  parts = PARTS[library]()
+  frames = task['x'].ndim == 5
+  network = torch_network(parts, {**task['size'], 'frames': frames})
+  missing, unexpected = network.load_state_dict(
+    torch_weights(task), strict=False
+  )
+  learned = {n: p for n, p in network.named_parameters() if p.requires_grad}
+  if unexpected or learned.keys() & set(missing):
+    raise ValueError(f'weights do not fit: {missing}, {unexpected}')
+  x = torch.tensor(task['x']).movedim(-1, -3)
+  x = (x.swapaxes(0, 1) if frames else x[None]).contiguous()
+  labels = torch.tensor(task['labels'])
+  # Gamma of the batch norms includes the threshold, that of mlf_jax does not: a
+  # step of the same effect is longer by its square.
+  scale = task['size']['thresholds'][0] ** 2
+  gammas = [
+    n for n, p in learned.items() if n.endswith('weight') and p.ndim < 2
+  ]
+  optimizer = torch.optim.SGD(
+    [
+      {
+        'params': [learned[name] for name in gammas],
+        'lr': LEARNING_RATE * scale,
+      },
+      {'params': [p for n, p in learned.items() if n not in gammas]},
+    ],
+    LEARNING_RATE,
+    MOMENTUM,
+    fused=True,
+  )
+  reset = parts[3]
+  call = torch.compile(network) if compiled else network
+
+  def infer():
+    network.eval()
+    with torch.inference_mode():
+      logits = call(x)
+    reset(network)
+    return logits.numpy()
+
+  def train():
+    network.train()
+    optimizer.zero_grad()
+    loss = torch.nn.functional.cross_entropy(call(x), labels)
+    loss.backward()
+    optimizer.step()
+    reset(network)
+    return loss.item()
+
+  return infer, train
+
+
+def seconds_of(function, steps):
+  """Median, least and most seconds of a call after a warm-up."""
+  for _ in range(WARM_UP):
+    function()
+  seconds = []
+  for _ in range(steps):
+    began = time.perf_counter()
+    function()
+    seconds.append(time.perf_counter() - began)
+  return statistics.median(seconds), min(seconds), max(seconds)
+
+
+def most_resident():
+  """Most bytes of resident memory this process had so far; Linux only."""
+  # Not `getrusage`: a new process begins with what the old one had.
+  status = pathlib.Path('/proc/self/status').read_text()
+  return 1024 * int(re.search(r'VmHWM:\s*(\d+)', status)[1])
+
+
+def work(library, path, steps, compiled):
+  """Measures one library on one task and prints it as a line of JSON."""
+  task = load_task(path)
+  if library == 'mlf_jax':
+    infer, train = jax_functions(task)
+  else:
+    infer, train = torch_functions(library, task, compiled)
+  result = {
+    'inference': seconds_of(infer, steps),
+    'training': seconds_of(train, steps),
+    'memory': most_resident(),
+  }
+  print(json.dumps(result))
+
+
+def measure(library, path, steps, compiled):
+  """What `work` prints, in a new process."""
+  command = [sys.executable, __file__, '--worker', library, str(path)]
+  command += [f'--steps={steps}'] + ['--compile'] * compiled
+  output = subprocess.check_output(command, env={**os.environ, **ENVIRONMENT})
+  # The libraries may have said something before.
+  return json.loads(output.splitlines()[-1])
+
+
+def compare(libraries, networks, levels, steps, compiled):
+  """Measures everything and prints a table for each network and K."""
+  for network in networks:
+    for num_levels in levels:
+      print(
+        f'\n{f"{network}, K = {num_levels}":18}'
+        f'{"training step, ms":>20}{"ratio":>7}{"inference, ms":>20}'
+        f'{"ratio":>7}{"MiB":>7}'
+      )
+      ours = None
+      with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, 'task.npz')
+        save_task(path, make_task(network, num_levels))
+        for library in ('mlf_jax', *libraries):
+          result = measure(library, path, steps, compiled)
+          # The first is ours.
+          ours = ours or result
+          line = f'{library:18}'
+          for what in ('training', 'inference'):
+            middle, least, most = (1e3 * s for s in result[what])
+            cell = f'{middle:.0f} ({least:.0f}-{most:.0f})'
+            ratio = result[what][0] / ours[what][0]
+            line += f'{cell:>20}{ratio:7.2f}'
+          print(f'{line}{result["memory"] / 2**20:7.0f}', flush=True)
+  print(f'\n{FOOTNOTE}')
+
+
+def check_units(libraries, levels):
+  """Compares spikes and gradients of a unit with `mlf_jax.neuron.run`."""
+  import jax
+  import torch
+
+  from mlf_jax import neuron
+
+  rng = np.random.default_rng(0)
+  # [time, batch, channel, height, width], around the thresholds.
+  x = (1.5 * rng.standard_normal((40, 8, 16, 9, 9))).astype(np.float32)
+  weight = rng.standard_normal(x.shape).astype(np.float32)
+  for num_levels in levels:
+    params = neuron.MLFParams(THRESHOLDS[num_levels], DECAY)
+    spikes, back = jax.vjp(lambda x, p=params: neuron.run(p, x)[1], x)
+    spikes, gradient = np.asarray(spikes), np.asarray(back(weight)[0])
+    for library in libraries:
+      units = PARTS[library]()[2](THRESHOLDS[num_levels])
+      current = torch.tensor(x, requires_grad=True)
+      output = units(current)
+      output.backward(torch.tensor(weight))
+      output, ours = output.detach().numpy(), current.grad.numpy()
+      print(
+        f'unit, K = {num_levels}, {library}: {(output != spikes).sum()} of '
+        f'{x.size:,} outputs differ, gradients by {furthest(ours, gradient)}',
+        flush=True,
+      )
+
+
+def check_networks(libraries, networks, levels):
+  """Compares logits, and the loss before and after a training step.
+
+  In float64 and with a tiny epsilon: otherwise a neuron fires here and there on
+  one side only, because something was rounded differently or because of where
+  epsilon is added, and what follows is another computation.
+  """
+  import jax
+  import torch
+
+  from mlf_jax.models import resnet
+
+  epsilon = 1e-12
+  norm = functools.partial(resnet.TDBatchNorm, epsilon=epsilon)
+  torch.set_default_dtype(torch.float64)
+  with (
+    jax.enable_x64(True),
+    mock.patch.object(resnet, 'TDBatchNorm', norm),
+    mock.patch.object(sys.modules[__name__], 'EPSILON', epsilon),
+  ):
+    for network in networks:
+      for num_levels in levels:
+        task = in_float64(make_task(network, num_levels))
+        infer, train = jax_functions(task)
+        logits, losses = infer(), (train(), train())
+        for library in libraries:
+          infer, train = torch_functions(library, task)
+          print(
+            f'{network}, K = {num_levels}, {library}: logits differ by '
+            f'{furthest(infer(), logits)}, loss by '
+            f'{furthest(train(), losses[0])}, after a step by '
+            f'{furthest(train(), losses[1])}',
+            flush=True,
+          )
+
+
+def in_float64(task):
+  """A task in float64, of two samples: that is slow."""
+  weights = {
+    name: np.asarray(value, np.float64)
+    for name, value in task['weights'].items()
+  }
+  return {
+    'size': task['size'],
+    'x': task['x'][:2].astype(np.float64),
+    'labels': task['labels'][:2],
+    'weights': weights,
+  }
+
+
+def furthest(value, expected):
+  """The largest difference in words."""
+  off = np.abs(np.subtract(value, expected)).max()
+  return f'{off:.2g} of {np.abs(expected).max():.2g}'
+
+
+def not_installed(modules):
+  """Those of the modules that cannot be imported."""
+  return [m for m in modules if importlib.util.find_spec(m) is None]
+
+
+def main():
+  """Measures, or compares, what is installed."""
+  parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+  parser.add_argument(
+    '--networks', nargs='+', choices=NETWORKS, default=list(NETWORKS)
+  )
+  parser.add_argument(
+    '--levels', nargs='+', type=int, choices=THRESHOLDS, default=[1, 3]
+  )
+  parser.add_argument('--steps', type=int, default=7, help='that are timed')
+  parser.add_argument('--compile', action='store_true', help='torch.compile')
+  parser.add_argument('--check', action='store_true')
+  parser.add_argument('--worker', nargs=2, help=argparse.SUPPRESS)
+  arguments = parser.parse_args()
+  if arguments.steps < 1:
+    parser.error('--steps must be at least 1')
+  if arguments.worker:
+    work(*arguments.worker, arguments.steps, arguments.compile)
+    return
+  libraries = []
+  for library, modules in PEERS.items():
+    if missing := not_installed(modules):
+      print(
+        f'{library} is left out, {" and ".join(missing)} not installed: '
+        f'pip install {" ".join(modules)}'
+      )
+    else:
+      libraries.append(library)
+  if not libraries:
+    return
+  os.environ.update(ENVIRONMENT)
+  modules = dict.fromkeys(m for library in libraries for m in PEERS[library])
+  versions = ', '.join(
+    f'{name} {importlib.metadata.version(name)}' for name in ('jax', *modules)
+  )
+  print(
+    f'Python {platform.python_version()}, {versions}, '
+    f'{platform.platform()}, {CORES} cores'
+  )
+  if arguments.check:
+    check_units(libraries, arguments.levels)
+    check_networks(libraries, arguments.networks, arguments.levels)
+  else:
+    compare(
+      libraries,
+      arguments.networks,
+      arguments.levels,
+      arguments.steps,
+      arguments.compile,
+    )
+
+
+if __name__ == '__main__':
+  main()
