@@ -204,7 +204,12 @@ def main(argv: list[str] | None = None) -> int:
   )
   evaluate.set_defaults(run=_evaluate)
   _add_prepare(commands)
-  arguments = parser.parse_args(argv)
+  _add_memory(commands)
+  # What is left over sets fields of a configuration.
+  arguments, fields = parser.parse_known_args(argv)
+  if fields and arguments.command != 'memory':
+    parser.error(f'unrecognized arguments: {" ".join(fields)}')
+  arguments.fields = fields
   return _run(lambda: arguments.run(arguments))
 
 
@@ -214,6 +219,57 @@ def _evaluate(arguments):
   evaluation.evaluate(
     arguments.workdir, arguments.checkpoint, arguments.time_steps
   )
+  return 0
+
+
+def _add_memory(commands):
+  """The command that says what training would take, and trains nothing."""
+  memory = commands.add_parser(
+    'memory',
+    help='memory that a training step of a configuration will take',
+    description='Prints the memory of a training step on one device, and the '
+    'largest batch that fits, from the compilation of smaller batches. Fields '
+    'are set as for train.py: --config=FILE --config.FIELD=VALUE; of these '
+    'config.batch_size, config.model.time_steps and config.memory count most.',
+  )
+  memory.add_argument(
+    '--bytes',
+    type=_positive_float,
+    help='memory of a device, such as 16e9: prints the largest batch as well',
+  )
+  memory.set_defaults(run=_memory)
+
+
+def _memory(arguments):
+  # As train.py, whose configurations are in the working directory.
+  config, workdir, wants_help = _parse(
+    [str(pathlib.Path.cwd() / 'train.py'), *arguments.fields]
+  )
+  if workdir or wants_help:
+    raise UserError('memory takes --bytes and --config... alone')
+  from mlf_jax.training import config as config_lib
+  from mlf_jax.training import footprint, parallel
+
+  num_devices = parallel.DataParallel(config.parallel).num_devices
+  config_lib.validate(config, num_devices)
+  of_device = config.batch_size // num_devices
+  predicted = footprint.predict(config, of_device)
+  print(
+    f'{config.data.name}, T = {config.model.time_steps}, memory '
+    f'{config.memory}, batch {config.batch_size} on {num_devices} device'
+    f'{"s" * (num_devices > 1)}: {predicted.bytes(of_device) / 1e6:,.0f} MB a '
+    f'device ({predicted.fixed / 1e6:,.0f} MB, and '
+    f'{predicted.per_sample / 1e6:,.2f} MB a sample)'
+  )
+  if arguments.bytes:
+    largest = footprint.largest_batch(config, int(arguments.bytes))
+    if not largest:
+      print(f'not even 4 samples fit into {arguments.bytes:,.0f} bytes')
+      return 1
+    print(
+      f'largest batch in {arguments.bytes / 1e6:,.0f} MB: {largest} a device, '
+      f'{largest * num_devices} in all'
+    )
   return 0
 
 
@@ -301,6 +357,13 @@ def _positive(text: str) -> int:
   if not re.fullmatch('[1-9][0-9]{0,8}', text):
     raise argparse.ArgumentTypeError(f'{text!r} is no whole number above 0')
   return int(text)
+
+
+def _positive_float(text: str) -> float:
+  value = _not_negative(text)
+  if not value:
+    raise argparse.ArgumentTypeError(f'{text!r} is no number above 0')
+  return value
 
 
 def _not_negative(text: str) -> float:

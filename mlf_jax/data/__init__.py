@@ -16,7 +16,13 @@ from mlf_jax.data.event_augment import (
   random_time_shift,
 )
 from mlf_jax.data.pipeline import eval_batches, steps_per_epoch, train_batch
-from mlf_jax.data.sources import default_frames, event_names, load, names
+from mlf_jax.data.sources import (
+  default_frames,
+  event_names,
+  load,
+  names,
+  sample_shape,
+)
 
 __all__ = [
   'Dataset',
@@ -35,6 +41,7 @@ __all__ = [
   'random_rotation',
   'random_time_shift',
   'sample_keys',
+  'sample_shape',
   'steps_per_epoch',
   'train_batch',
 ]

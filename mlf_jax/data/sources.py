@@ -2,6 +2,7 @@
 
 from mlf_jax.data import (
   cifar,
+  cifar_archive,
   digits,
   event_sets,
   moving_digits,
@@ -42,6 +43,28 @@ def default_frames(name: str) -> FrameSpec:
   if name == 'moving_digits':
     return moving_digits.FRAMES
   return event_sets.EVENT_SETS[name].frames
+
+
+def sample_shape(
+  name: str, frames: FrameSpec | None = None
+) -> tuple[tuple[int, ...], int]:
+  """What samples look like, for those who have no use for the data itself.
+
+  Args:
+    name: one of `names()`.
+    frames: how recordings become frames; for `event_names()` alone.
+
+  Returns:
+    Shape of one sample, and the number of classes.
+  """
+  if name == 'digits':
+    return (8, 8, 1), 10
+  if name == 'moving_digits':
+    return frames.shape(moving_digits.CAMERA.sensor_size), 10
+  if name in _EVENTS:
+    event_set = event_sets.EVENT_SETS[name]
+    return frames.shape(event_set.sensor_size), len(event_set.classes)
+  return (32, 32, 3), cifar_archive.ARCHIVES[name].num_classes['label']
 
 
 def load(

@@ -1,0 +1,179 @@
+"""What the benchmarks of speed and memory share: networks, steps, timing."""
+
+import contextlib
+import functools
+import os
+import platform
+import statistics
+import time
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from mlf_jax import models, neuron
+from mlf_jax.models import layers
+from mlf_jax.training.parallel import compiler_options
+
+# The paper's networks: constructor, shape of the batch.
+NETWORKS = {
+  'CIFAR-10 DS-20 T=4': (models.ds_resnet20_cifar10, (8, 32, 32, 3)),
+  'CIFAR10-DVS DS-14 T=10': (
+    models.ds_resnet14_cifar10_dvs,
+    (4, 10, 42, 42, 2),
+  ),
+  'Gesture DS-20 T=40': (models.ds_resnet20_dvs_gesture, (4, 40, 32, 32, 2)),
+}
+
+
+def machine() -> str:
+  """One line that says what the figures were measured on."""
+  return (
+    f'Python {platform.python_version()}, JAX {jax.__version__}, '
+    f'{jax.devices()[0].device_kind}, {os.cpu_count()} cores'
+  )
+
+
+def options() -> dict[str, str]:
+  """Compiler options that a run trains with."""
+  return compiler_options(jax.devices()[0].platform)
+
+
+def _instead_of_units(units):
+  """A context in which `units(params, current, time_steps)` fires."""
+
+  def intercept(call, args, kwargs, context):
+    module = context.module
+    if not isinstance(module, layers.MLFUnits):
+      return call(*args, **kwargs)
+    x, affine = (*args, None)[:2]
+    current = x if affine is None else affine(x)
+    return units(module, current).astype(module.dtype)
+
+  return nn.intercept_methods(intercept)
+
+
+def relu():
+  """A context in which networks have ReLU in the place of the neuron."""
+  return _instead_of_units(lambda module, current: nn.relu(current))
+
+
+def plain_autodiff():
+  """A context in which JAX differentiates a scan over `neuron.step`."""
+
+  def units(module, current):
+    x = current.reshape((module.time_steps, -1, *current.shape[1:]))
+    state = neuron.init_state(module.params, x.shape[1:], x.dtype)
+    step = functools.partial(neuron.step, module.params)
+    return jax.lax.scan(step, state, x)[1].reshape(current.shape)
+
+  return _instead_of_units(units)
+
+
+class Case:
+  """A network with its training step and its inference, compiled or not."""
+
+  def __init__(
+    self, constructor, shape, context=contextlib.nullcontext, **attributes
+  ):
+    """Builds it; `context` is entered whenever the network is traced."""
+    self._model = constructor(**attributes)
+    self._context = context
+    x = jax.random.uniform(jax.random.key(0), shape)
+    # Images are real, frames count events.
+    self.x = x if len(shape) == 4 else jnp.floor(4 * x * x)
+    self.labels = jnp.arange(shape[0]) % self._model.num_classes
+    self._optimizer = optax.sgd(0.1, momentum=0.9)
+
+    def init(key):
+      variables = self._model.init(key, self.x[:1])
+      params = variables['params']
+      return params, variables['batch_stats'], self._optimizer.init(params)
+
+    self.init = functools.partial(jax.jit(init), jax.random.key(1))
+
+  def train(self, state, x, labels):
+    """Forward, backward, update."""
+    params, batch_stats, opt_state = state
+
+    def loss_fn(params):
+      with self._context():
+        logits, new = self._model.apply(
+          {'params': params, 'batch_stats': batch_stats},
+          x,
+          train=True,
+          mutable=['batch_stats'],
+        )
+      losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+      return losses.mean(), new['batch_stats']
+
+    (loss, batch_stats), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
+      params
+    )
+    updates, opt_state = self._optimizer.update(gradient, opt_state, params)
+    params = optax.apply_updates(params, updates)
+    return (params, batch_stats, opt_state), loss
+
+  def infer(self, state, x):
+    """Logits of a batch."""
+    params, batch_stats, _ = state
+    with self._context():
+      return self._model.apply(
+        {'params': params, 'batch_stats': batch_stats}, x
+      )
+
+  def compile_train(self, **compiler_options):
+    """The compiled training step, which takes its state's buffers."""
+    state = jax.eval_shape(self.init)
+    lowered = jax.jit(self.train, donate_argnums=0).lower(
+      state, self.x, self.labels
+    )
+    return lowered.compile(compiler_options=compiler_options)
+
+  def compile_infer(self, **compiler_options):
+    """Compiled inference."""
+    state = jax.eval_shape(self.init)
+    lowered = jax.jit(self.infer).lower(state, self.x)
+    return lowered.compile(compiler_options=compiler_options)
+
+
+def temporaries(compiled) -> float:
+  """MB (10^6 bytes) that a compiled function takes besides its arguments."""
+  return compiled.memory_analysis().temp_size_in_bytes / 1e6
+
+
+def race(runners, repetitions, warm_up=2):
+  """Times functions in turns, so that a slow moment hits all of them.
+
+  Args:
+    runners: name to a function without arguments.
+    repetitions: turns that count.
+    warm_up: turns that do not.
+
+  Returns:
+    Name to the seconds of each turn.
+  """
+  seconds = {name: [] for name in runners}
+  for turn in range(warm_up + repetitions):
+    for name, runner in runners.items():
+      began = time.perf_counter()
+      jax.block_until_ready(runner())
+      if turn >= warm_up:
+        seconds[name].append(time.perf_counter() - began)
+  return seconds
+
+
+def ratio(seconds, base) -> str:
+  """Median and quartiles of the ratios turn by turn, as text."""
+  ratios = [s / b for s, b in zip(seconds, base, strict=True)]
+  low, _, high = statistics.quantiles(ratios, n=4)
+  return f'{statistics.median(ratios):.2f} ({low:.2f}-{high:.2f})'
+
+
+def positive(text: str) -> int:
+  """An argument that is at least 2, as quartiles need."""
+  value = int(text)
+  if value < 2:
+    raise ValueError
+  return value

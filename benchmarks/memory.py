@@ -1,0 +1,50 @@
+"""Memory of the training step: `python benchmarks/memory.py`.
+
+Prints, for the paper's networks, the temporaries of the compiled training step
+(what it takes besides weights, state and batch; the compiler says so, nothing
+is timed) in each memory mode, as a part of what two others take: the same
+network whose neurons JAX differentiates through a scan of `neuron.step`, and
+the same with ReLU in the place of the neurons. All have the compiler options
+of a run; in brackets the former without them.
+"""
+
+import argparse
+
+import cases
+
+from mlf_jax.models import memory
+
+
+def main():
+  """Compiles one network after the other."""
+  parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+  parser.add_argument('--networks', nargs='+', default=list(cases.NETWORKS))
+  arguments = parser.parse_args()
+  print(cases.machine())
+  options = cases.options()
+  for name in arguments.networks:
+    constructor, shape = cases.NETWORKS[name]
+
+    def megabytes(context, options=options, of=(constructor, shape)):
+      return cases.temporaries(
+        cases.Case(*of, context).compile_train(**options)
+      )
+
+    relu, plain = megabytes(cases.relu), megabytes(cases.plain_autodiff)
+    untuned = megabytes(cases.plain_autodiff, {})
+    print(f'{name}, batch {shape[0]}')
+    print(
+      f'  plain autodiff {plain:.0f} MB ({untuned:.0f}), ReLU {relu:.0f} MB'
+    )
+    for mode in memory.MODES:
+      case = cases.Case(constructor, shape, memory=mode)
+      taken = cases.temporaries(case.compile_train(**options))
+      print(
+        f'  {mode:8} {taken:4.0f} MB, / plain autodiff {taken / plain:.2f} '
+        f'({taken / untuned:.2f}), / ReLU {taken / relu:.2f}'
+      )
+  return 0
+
+
+if __name__ == '__main__':
+  raise SystemExit(main())

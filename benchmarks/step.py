@@ -1,0 +1,74 @@
+"""Spiking networks beside the same with ReLU: `python benchmarks/step.py`.
+
+Prints, for the paper's networks, the time of a training step (forward,
+backward, update) and of inference as a multiple of the network whose neurons
+are ReLUs, and the training step of each memory mode as a multiple of the
+fastest: median and quartiles of the ratios turn by turn, in one process. The
+network with ReLU is this repository's code, with the same compiler options.
+"""
+
+import argparse
+import statistics
+
+import cases
+
+from mlf_jax.models import memory
+
+
+def main():
+  """Measures one network after the other."""
+  parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+  parser.add_argument('--repetitions', type=cases.positive, default=11)
+  parser.add_argument('--networks', nargs='+', default=list(cases.NETWORKS))
+  arguments = parser.parse_args()
+  print(cases.machine())
+  for name in arguments.networks:
+    _measure(name, *cases.NETWORKS[name], arguments.repetitions)
+  return 0
+
+
+def _measure(name, constructor, shape, repetitions):
+  networks = {'ReLU': cases.Case(constructor, shape, cases.relu)} | {
+    mode: cases.Case(constructor, shape, memory=mode) for mode in memory.MODES
+  }
+  options = cases.options()
+  training = cases.race(
+    {n: _trainer(case, options) for n, case in networks.items()}, repetitions
+  )
+  evaluating = cases.race(
+    {n: _evaluator(networks[n], options) for n in ('ReLU', 'fastest')},
+    2 * repetitions,
+  )
+  print(f'{name}, batch {shape[0]}')
+  for what, seconds in (('training', training), ('inference', evaluating)):
+    milliseconds = 1000 * statistics.median(seconds['ReLU'])
+    print(
+      f'  {what:9}  spiking / ReLU     '
+      f'{cases.ratio(seconds["fastest"], seconds["ReLU"])}, '
+      f'ReLU {milliseconds:.0f} ms'
+    )
+  for mode in memory.MODES[1:]:
+    print(
+      f'  training   {mode} / fastest '
+      f'{cases.ratio(training[mode], training["fastest"])}'
+    )
+
+
+def _trainer(case, options):
+  step, state = case.compile_train(**options), case.init()
+
+  def train():
+    nonlocal state
+    state, loss = step(state, case.x, case.labels)
+    return loss
+
+  return train
+
+
+def _evaluator(case, options):
+  infer, state = case.compile_infer(**options), case.init()
+  return lambda: infer(state, case.x)
+
+
+if __name__ == '__main__':
+  raise SystemExit(main())
