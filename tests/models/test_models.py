@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from mlf_jax import UserError, models
 from mlf_jax.models import SpikingResNet, SpikingVGG, layers
+from tests import quick
 
 IMAGE = (1, 32, 32, 3)
 TINY = functools.partial(
@@ -50,14 +51,14 @@ def init(model, x):
 
 @functools.cache
 def _init(model, shape, dtype):
-  return jax.jit(model.init)(jax.random.key(0), jnp.zeros(shape, dtype))
+  return quick.jit(model.init)(jax.random.key(0), jnp.zeros(shape, dtype))
 
 
 def apply(model, variables, x):
-  return jax.jit(model.apply)(variables, x)
+  return quick.jit(model.apply)(variables, x)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(quick.jit, static_argnums=0)
 def trained_step(model, variables, x):
   """Logits, new statistics and gradient of one training call."""
 
@@ -118,7 +119,7 @@ def test_stem_convolves_an_image_once():
   """The convolution of the stem sees the batch, not T times the batch."""
   model = TINY(time_steps=7)
   x = images(batch=2)
-  variables = init(model, x)
+  variables = jax.eval_shape(model.init, jax.random.key(0), x)
   jaxpr = str(jax.make_jaxpr(model.apply)(variables, x))
   first = next(
     line for line in jaxpr.splitlines() if 'conv_general_dilated' in line
@@ -172,9 +173,10 @@ def test_membrane_potential_continues_an_image():
   first = functools.partial(
     TINY(time_steps=1).apply, mutable=['membrane_potential']
   )
+  # To the last bit, and that by the programs that users run.
   _, state = jax.jit(first)(variables, x)
-  two_more = apply(two, {**variables, **state}, x)
-  np.testing.assert_array_equal(two_more, apply(model, variables, x))
+  two_more = jax.jit(two.apply)({**variables, **state}, x)
+  np.testing.assert_array_equal(two_more, jax.jit(model.apply)(variables, x))
   assert np.any(two_more != apply(two, variables, x))
 
 
@@ -185,7 +187,7 @@ def test_blocks_of_each_kind(residual, shortcut):
   model = TINY(residual=residual, shortcut=shortcut, stage_sizes=(2, 2))
   x = images()
   variables = init(model, x)
-  _, captured = jax.jit(
+  _, captured = quick.jit(
     functools.partial(
       model.apply, capture_intermediates=True, mutable=['intermediates']
     )
@@ -299,7 +301,7 @@ def test_vgg_is_uniform_with_bias_and_drops_out(flax_pools):
   for leaf in (conv['kernel'], conv['bias']):
     assert 0.9 * bound < np.abs(leaf).max() <= bound
 
-  @jax.jit
+  @quick.jit
   def train(key):
     return model.apply(
       variables, x, train=True, mutable=['batch_stats'], rngs={'dropout': key}
@@ -312,9 +314,12 @@ def test_vgg_static_image_equals_its_copies(x64, flax_pools):
   model = SpikingVGG(10, 2, dropout_rate=0.0, dtype='float64')
   x = jax.random.normal(jax.random.key(1), (2, 32, 32, 3), jnp.float64)
   variables = init(model, x)
+  train = quick.jit(
+    functools.partial(model.apply, train=True, mutable=['batch_stats'])
+  )
   chex.assert_trees_all_close(
-    trained_step(model, variables, x)[:2],
-    trained_step(model, variables, jnp.repeat(x[:, None], 2, axis=1))[:2],
+    train(variables, x),
+    train(variables, jnp.repeat(x[:, None], 2, axis=1)),
     rtol=1e-10,
     atol=1e-10,
   )
@@ -325,15 +330,25 @@ def test_vgg_averages_spikes_and_fires_between_dense_layers(flax_pools):
   model = SpikingVGG(10, 1, thresholds=(0.05, 1.05, 2.05), dropout_rate=0.0)
   x = jax.random.normal(jax.random.key(1), IMAGE)
   variables = init(model, x)
-  seen = {}
 
-  def record(call, args, kwargs, context):
-    seen[context.module.name] = np.asarray(args[0]) if args else None
-    return call(*args, **kwargs)
+  @quick.jit
+  def inputs_of_layers(variables):
+    seen = {}
 
-  with nn.intercept_methods(record):
-    # The statistics of the batch keep all layers firing.
-    model.apply(variables, x, train=True, mutable=['batch_stats'])
+    def record(call, args, kwargs, context):
+      seen[context.module.name] = args[0] if args else None
+      return call(*args, **kwargs)
+
+    with nn.intercept_methods(record):
+      # The statistics of the batch keep all layers firing.
+      model.apply(variables, x, train=True, mutable=['batch_stats'])
+    return {
+      name: value
+      for name, value in seen.items()
+      if isinstance(value, jax.Array)
+    }
+
+  seen = {k: np.asarray(v) for k, v in inputs_of_layers(variables).items()}
   for pooled in ('feature3_conv', 'classifier0'):
     quarters = 4 * seen[pooled]
     np.testing.assert_array_equal(quarters, np.round(quarters))
@@ -427,7 +442,8 @@ def test_dropout_of_eight_devices_is_that_of_one():
     out_specs=P(None, 'data'),
     check_vma=False,
   )
-  np.testing.assert_array_equal(sharded(x), drop(None, x))
+  alone = quick.jit(functools.partial(drop, None))
+  np.testing.assert_array_equal(quick.jit(sharded)(x), alone(x))
 
 
 @pytest.mark.parametrize(
