@@ -7,10 +7,16 @@ import sys
 import pytest
 
 from mlf_jax import cli
+from tests import quick
 from tests.training import tiny
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 SCRIPT = str(REPOSITORY / 'train.py')
+
+
+@pytest.fixture(autouse=True, scope='module')
+def quick_compilation():
+  yield from quick.of_the_library()
 
 
 def train(capsys, *arguments):
