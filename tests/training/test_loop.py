@@ -24,6 +24,12 @@ REPOSITORY = pathlib.Path(__file__).parents[2]
 TIMINGS = {'train/samples_per_second'}
 
 
+@pytest.fixture(autouse=True, scope='module')
+def quick_compilation():
+  """Not for the programs that are started."""
+  yield from quick.of_the_library()
+
+
 def metrics(directory):
   """Lines of metrics.jsonl without what is a timing."""
   lines = (directory / 'metrics.jsonl').read_text().splitlines()
@@ -158,7 +164,6 @@ def launch(directory, *flags):
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
-    env={**os.environ, 'XLA_FLAGS': quick.FLAGS},
   )
 
 

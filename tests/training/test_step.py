@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
+import pytest
 
 from mlf_jax import data
 from mlf_jax.training import augmentation, parallel
@@ -28,6 +29,11 @@ EVENT_AUGMENTATION = {
   'augment__time_shift': 1,
   'augment__mixup': 0.5,
 }
+
+
+@pytest.fixture(autouse=True, scope='module')
+def quick_compilation():
+  yield from quick.of_the_library()
 
 
 def build(config, axis_name=None, shape=SHAPE):
