@@ -289,3 +289,58 @@ def test_state_of_another_shape_or_dtype_is_refused():
     mlf(jnp.zeros((4, 8), jnp.int32))
   with pytest.raises(UserError, match='time axis'):
     mlf(jnp.zeros((0, 8)))
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float64'])
+@pytest.mark.parametrize(
+  ('time', 'shape'), [(4, (3, 5, 4)), (9, (2, 3, 64)), (9, (7, 3))]
+)
+def test_affine_inside_equals_affine_before(time, shape, dtype):
+  """Spikes exactly, gradients to rounding; rows that fill up or do not."""
+  with jax.enable_x64(dtype == 'float64'):
+    params = MLFParams()
+    x = current((time, *shape), dtype=dtype)
+    keys = jax.random.split(jax.random.key(5), 3)
+    affine = neuron.Affine(
+      *(jax.random.uniform(k, shape[-1:], dtype, 0.5, 1.5) for k in keys)
+    )
+    weights = current(x.shape, 3, dtype)
+
+    def inside(x, affine):
+      return neuron.run(params, x, None, affine)[1]
+
+    def before(x, affine):
+      return neuron.run(params, affine(x))[1]
+
+    results = []
+    for f in (inside, before):
+      spikes, pull = jax.vjp(jax.jit(f), x, affine)
+      results.append((spikes, pull(weights)))
+    np.testing.assert_array_equal(results[0][0], results[1][0])
+    assert 0 < results[0][0].mean() < 3
+    tolerance = 1e-12 if dtype == 'float64' else 1e-4
+    chex.assert_trees_all_close(
+      results[0][1], results[1][1], rtol=tolerance, atol=tolerance
+    )
+
+
+@pytest.mark.parametrize('neurons', [1, 17, 8192, 8193, 20011])
+def test_tiles_of_the_backward_pass_leave_no_neuron_out(neurons):
+  """Numbers of neurons around the size of a tile, and prime ones."""
+  params = MLFParams((0.6, 1.6))
+  x = current((7, neurons))
+
+  def loss(f, params, x):
+    state, spikes = f(params, x)
+    return (jnp.sin(x) * spikes).sum() + state.membrane_potential.sum()
+
+  gradients = [
+    jax.jit(jax.grad(functools.partial(loss, f), argnums=(0, 1)))(params, x)
+    for f in (neuron.run, fold)
+  ]
+  chex.assert_trees_all_close(
+    gradients[0][1], gradients[1][1], rtol=1e-5, atol=1e-5
+  )
+  chex.assert_trees_all_close(
+    gradients[0][0], gradients[1][0], rtol=1e-3, atol=1e-2
+  )

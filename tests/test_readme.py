@@ -45,10 +45,15 @@ def test_training_commands_are_understood(command, monkeypatch, capsys):
 @pytest.mark.parametrize('command', commands('python -m mlf_jax'))
 def test_other_commands_are_understood(command, capsys, tmp_path, monkeypatch):
   monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
+  monkeypatch.chdir(REPOSITORY)
   arguments = command.replace('DIR', '/nowhere').split()[3:]
-  # No such run or folder; anything else would exit.
+  # No such run or folder, or a batch that is refused; anything else would exit.
+  refused = '/nowhere'
+  if '--config' in command:
+    arguments.append('--config.batch_size=3')
+    refused = 'at least 4 samples a device'
   assert cli.main(arguments) == 2
-  assert '/nowhere' in capsys.readouterr().err
+  assert refused in capsys.readouterr().err
 
 
 def test_default_workdir_is_the_one_shown():

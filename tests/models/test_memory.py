@@ -1,0 +1,151 @@
+"""Memory modes: the same numbers in less memory; the design of the step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.extend import core
+
+from mlf_jax import UserError, models
+from mlf_jax.models import memory
+from mlf_jax.training import config as config_lib
+from mlf_jax.training import footprint
+from tests.training import tiny
+
+SHAPE = (2, 7, 9, 10, 2)
+
+
+def network(time_steps=7, **attributes):
+  return models.SpikingResNet(
+    (1, 1), (4, 6), 3, time_steps=time_steps, **attributes
+  )
+
+
+def loss_and_gradients(model, variables, x):
+  def loss_fn(params):
+    logits, new = model.apply(
+      {**variables, 'params': params}, x, train=True, mutable=['batch_stats']
+    )
+    return jnp.square(logits - 1).sum(), (logits, new)
+
+  return jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+
+
+@pytest.mark.parametrize(('residual', 'time_steps'), [('ds', 7), ('plain', 2)])
+def test_modes_give_the_same_spikes_and_gradients(residual, time_steps):
+  x = jax.random.normal(jax.random.key(0), SHAPE)[:, :time_steps] * 3
+  results = {}
+  for mode in memory.MODES:
+    model = network(time_steps, residual=residual, memory=mode)
+    variables = model.init(jax.random.key(1), x)
+    call = loss_and_gradients(model, variables, x)
+    results[mode] = call(variables['params'])
+  (_, (logits, stats)), gradients = results['fastest']
+  assert np.any(logits != 0)
+  for mode in memory.MODES[1:]:
+    (_, other), other_gradients = results[mode]
+    # Counts of spikes decide them: one spike more or less would show.
+    np.testing.assert_allclose(other[0], logits, rtol=1e-6, atol=1e-6)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+      (other[1], other_gradients),
+      (stats, gradients),
+    )
+
+
+def test_counts_are_kept_in_the_narrowest_dtype_that_holds_them():
+  assert memory.narrowest(255) == jnp.uint8
+  assert memory.narrowest(256) == jnp.uint16
+  assert memory.narrowest(2**16) is None
+  # 86 blocks of 3 levels add up to more than a byte holds.
+  x = jnp.full((1, 4, 4, 2), 258.0)
+  kernel = jnp.ones((3, 3, 2, 2))
+
+  def conv(x, kernel):
+    return memory.counts_conv(258)(
+      x,
+      kernel,
+      (1, 1),
+      'SAME',
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+
+  _, pull = jax.vjp(conv, x, kernel)
+  d_x, d_kernel = pull(jnp.ones_like(x))
+  # The centre of the kernel sees all 16 pixels.
+  np.testing.assert_array_equal(d_kernel[1, 1], 16 * 258)
+  np.testing.assert_array_equal(d_x[0, 1, 1], 18)
+
+
+def test_unknown_mode_is_named():
+  with pytest.raises(UserError, match="memory 'least' is unknown"):
+    network(memory='least')
+
+
+def test_less_is_kept_in_each_mode():
+  """Of the design: what the compiled step takes, not how fast it is."""
+  x = jnp.zeros((4, 10, 16, 16, 2))
+  taken = {}
+  for mode in memory.MODES:
+    model = network(10, memory=mode)
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    # Of the parameters alone; the statistics are constants.
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape), variables)
+    call = loss_and_gradients(model, zeros, x)
+    taken[mode] = (
+      call.lower(zeros['params'])
+      .compile(
+        compiler_options={
+          'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'
+        }
+      )
+      .memory_analysis()
+      .temp_size_in_bytes
+    )
+  assert taken['balanced'] < taken['fastest']
+  assert taken['smallest'] < taken['fastest']
+
+
+def equations(jaxpr, in_loop=False):
+  """All equations with their inner ones, and whether a loop holds them."""
+  for equation in jaxpr.eqns:
+    yield equation, in_loop
+    loops = in_loop or equation.primitive.name in ('scan', 'while')
+    for inner in core.jaxprs_in_params(equation.params):
+      yield from equations(inner, loops)
+
+
+@pytest.mark.parametrize(('mode', 'passes'), [('fastest', 3), ('smallest', 4)])
+def test_convolutions_are_few_and_outside_of_loops(mode, passes):
+  """Each: forward, and two gradients; once more where blocks run again."""
+  x = jnp.zeros((1, 8, 8, 8, 2))
+  model = network(8, memory=mode)
+  variables = jax.eval_shape(model.init, jax.random.key(0), x)
+  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape), variables)
+  call = loss_and_gradients(model, zeros, x)
+  jaxpr = jax.make_jaxpr(call)(zeros['params']).jaxpr
+  convolutions = [
+    in_loop
+    for equation, in_loop in equations(jaxpr)
+    if equation.primitive.name == 'conv_general_dilated'
+  ]
+  of_blocks = 5  # Two a block, and a shortcut.
+  # Nobody asks for the gradient of the input, nor is the stem run again.
+  assert len(convolutions) == passes * of_blocks + 2
+  assert not any(convolutions)
+
+
+def test_memory_is_predicted_from_smaller_batches():
+  config = tiny.config()
+  config.model.widths = (8, 8, 8)
+  with jax.numpy_dtype_promotion('standard'):  # As optax needs.
+    predicted = footprint.predict(config, 32)
+    measured = footprint.measure(config, 32)
+  np.testing.assert_allclose(predicted.bytes(32), measured, rtol=0.15)
+  assert predicted.largest_batch(predicted.bytes(32) + 1) == 32
+  assert predicted.largest_batch(0) == 0
+
+
+def test_a_prediction_needs_smaller_batches():
+  with pytest.raises(UserError, match='at least 4 samples a device, got 3'):
+    footprint.predict(config_lib.default(), 3)
