@@ -326,10 +326,12 @@ def _retreat(window, threshold, decay, u, g, d_next):
   Returns:
     d_k[t]; what this timestep adds to dL/dV_k; and to dL/d(decay).
   """
-  decayed = decay * d_next
-  through_spike = window(u - threshold) * (g - decayed * u)
+  h = window(u - threshold)
   quiet = u <= threshold
-  d = through_spike + jnp.where(quiet, decayed, 0)
+  direct = h * g
+  through_reset = -d_next * decay * u * h
+  d = direct + (d_next * decay * quiet.astype(u.dtype) + through_reset)
+  through_spike = direct + through_reset
   return d, -through_spike, jnp.where(quiet, d_next * u, 0)
 
 
