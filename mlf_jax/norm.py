@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mlf_jax.errors import UserError
-from mlf_jax.neuron import Affine
+from mlf_jax.recursion import Affine
 
 
 def _standard_deviation(var):
