@@ -29,9 +29,12 @@ def check(mode: str) -> None:
 
 
 def narrowest(largest: int) -> jnp.dtype | None:
-  """The narrowest dtype that holds 0 to `largest`; None if none is narrow."""
+  """The narrowest dtype that holds 0 to `largest` and one value more.
+
+  That one never occurs, which `_settle` needs. None if no dtype is narrow.
+  """
   for dtype in (jnp.uint8, jnp.uint16):
-    if largest <= jnp.iinfo(dtype).max:
+    if largest < jnp.iinfo(dtype).max:
       return jnp.dtype(dtype)
   return None
 
@@ -78,12 +81,11 @@ def _settle(counts):
 
   XLA would otherwise keep the floats, and convert them where the whole numbers
   are used. On CPUs it looks through an optimisation barrier; it does not fuse
-  a loop, and this one never runs.
+  a loop, and this one never runs: no count is the largest value of its dtype.
   """
 
   def loop(counts):
     never = jnp.iinfo(counts.dtype).max
-
     return jax.lax.while_loop(
       lambda c: c.reshape(-1)[0] == never, lambda c: c - 1, counts
     )

@@ -54,15 +54,20 @@ def test_modes_give_the_same_spikes_and_gradients(residual, time_steps):
 
 
 def test_counts_are_kept_in_the_narrowest_dtype_that_holds_them():
-  assert memory.narrowest(255) == jnp.uint8
-  assert memory.narrowest(256) == jnp.uint16
-  assert memory.narrowest(2**16) is None
-  # 86 blocks of 3 levels add up to more than a byte holds.
-  x = jnp.full((1, 4, 4, 2), 258.0)
+  assert memory.narrowest(254) == jnp.uint8
+  assert memory.narrowest(255) == jnp.uint16
+  assert memory.narrowest(2**16 - 2) == jnp.uint16
+  assert memory.narrowest(2**16 - 1) is None
+
+
+@pytest.mark.parametrize('largest', [3, 254, 255, 65534, 65535])
+def test_the_largest_count_comes_through_unchanged(largest):
+  """On both sides of what each dtype holds."""
+  x = jnp.full((1, 4, 4, 2), float(largest))
   kernel = jnp.ones((3, 3, 2, 2))
 
   def conv(x, kernel):
-    return memory.counts_conv(258)(
+    return memory.counts_conv(largest)(
       x,
       kernel,
       (1, 1),
@@ -70,10 +75,12 @@ def test_counts_are_kept_in_the_narrowest_dtype_that_holds_them():
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     )
 
-  _, pull = jax.vjp(conv, x, kernel)
+  y, pull = jax.vjp(conv, x, kernel)
+  np.testing.assert_array_equal(y[0, 1, 1], 18 * largest)
+  np.testing.assert_array_equal(memory.keep(x, largest), x)
   d_x, d_kernel = pull(jnp.ones_like(x))
   # The centre of the kernel sees all 16 pixels.
-  np.testing.assert_array_equal(d_kernel[1, 1], 16 * 258)
+  np.testing.assert_array_equal(d_kernel[1, 1], 16 * largest)
   np.testing.assert_array_equal(d_x[0, 1, 1], 18)
 
 
