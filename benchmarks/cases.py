@@ -41,7 +41,7 @@ def options() -> dict[str, str]:
 
 
 def _instead_of_units(units):
-  """A context in which `units(params, current, time_steps)` fires."""
+  """A context with `units(module, current)` in the place of `MLFUnits`."""
 
   def intercept(call, args, kwargs, context):
     module = context.module
@@ -171,8 +171,8 @@ def ratio(seconds, base) -> str:
   return f'{statistics.median(ratios):.2f} ({low:.2f}-{high:.2f})'
 
 
-def positive(text: str) -> int:
-  """An argument that is at least 2, as quartiles need."""
+def two_or_more(text: str) -> int:
+  """An argument of which there must be two, as quartiles need."""
   value = int(text)
   if value < 2:
     raise ValueError

@@ -18,20 +18,22 @@ from mlf_jax.models import memory
 def main():
   """Compiles one network after the other."""
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-  parser.add_argument('--networks', nargs='+', default=list(cases.NETWORKS))
+  parser.add_argument(
+    '--networks',
+    nargs='+',
+    choices=cases.NETWORKS,
+    default=list(cases.NETWORKS),
+  )
   arguments = parser.parse_args()
   print(cases.machine())
   options = cases.options()
   for name in arguments.networks:
     constructor, shape = cases.NETWORKS[name]
-
-    def megabytes(context, options=options, of=(constructor, shape)):
-      return cases.temporaries(
-        cases.Case(*of, context).compile_train(**options)
-      )
-
-    relu, plain = megabytes(cases.relu), megabytes(cases.plain_autodiff)
-    untuned = megabytes(cases.plain_autodiff, {})
+    of_relu = cases.Case(constructor, shape, cases.relu)
+    of_plain = cases.Case(constructor, shape, cases.plain_autodiff)
+    relu = cases.temporaries(of_relu.compile_train(**options))
+    plain = cases.temporaries(of_plain.compile_train(**options))
+    untuned = cases.temporaries(of_plain.compile_train())
     print(f'{name}, batch {shape[0]}')
     print(
       f'  plain autodiff {plain:.0f} MB ({untuned:.0f}), ReLU {relu:.0f} MB'

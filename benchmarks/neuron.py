@@ -19,8 +19,8 @@ from mlf_jax import neuron
 def main():
   """Measures one shape after the other."""
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-  parser.add_argument('--repetitions', type=cases.positive, default=21)
-  parser.add_argument('--values', type=cases.positive, default=10 * 2**20)
+  parser.add_argument('--repetitions', type=cases.two_or_more, default=21)
+  parser.add_argument('--values', type=cases.two_or_more, default=10 * 2**20)
   arguments = parser.parse_args()
   print(cases.machine())
   print(f'{arguments.values:,} float32 values')

@@ -18,8 +18,13 @@ from mlf_jax.models import memory
 def main():
   """Measures one network after the other."""
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-  parser.add_argument('--repetitions', type=cases.positive, default=11)
-  parser.add_argument('--networks', nargs='+', default=list(cases.NETWORKS))
+  parser.add_argument('--repetitions', type=cases.two_or_more, default=11)
+  parser.add_argument(
+    '--networks',
+    nargs='+',
+    choices=cases.NETWORKS,
+    default=list(cases.NETWORKS),
+  )
   arguments = parser.parse_args()
   print(cases.machine())
   for name in arguments.networks:
