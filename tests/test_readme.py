@@ -50,7 +50,7 @@ def test_other_commands_are_understood(command, capsys, tmp_path, monkeypatch):
   # No such run or folder, or a batch that is refused; anything else would exit.
   refused = '/nowhere'
   if '--config' in command:
-    arguments.append('--config.batch_size=3')
+    arguments.append('--config.batch_size=8')
     refused = 'at least 4 samples a device'
   assert cli.main(arguments) == 2
   assert refused in capsys.readouterr().err
