@@ -120,8 +120,8 @@ def default(
   # What is kept for the backward pass. The numbers are the same; measured on a
   # CPU with the paper's networks, as a part of what fastest takes:
   #   fastest   all that JAX keeps.
-  #   balanced  72 to 80 % of the memory, 98 to 101 % of the time.
-  #   smallest  52 to 71 % of the memory, 108 to 110 % of the time.
+  #   balanced  72 to 80 % of the temporaries, 92 to 99 % of the time.
+  #   smallest  53 to 71 % of the temporaries, 106 to 109 % of the time.
   c.memory = 'fastest'
   c.parallel = 'shard_map'
   # Steps between two lines of metrics.jsonl.
