@@ -8,10 +8,14 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from mlf_jax.errors import UserError
 from mlf_jax.recursion import Affine
+
+# Name of mean and variance for the policies of `jax.checkpoint`.
+STATISTICS = 'statistics'
 
 
 def _standard_deviation(var):
@@ -129,7 +133,9 @@ class TDBatchNorm(nn.Module):
 
 def _mean(x, axes, axis_name):
   mean = jnp.mean(x, axes)
-  return mean if axis_name is None else jax.lax.pmean(mean, axis_name)
+  if axis_name is not None:
+    mean = jax.lax.pmean(mean, axis_name)
+  return checkpoint_name(mean, STATISTICS)
 
 
 def _lead(per_channel, x):

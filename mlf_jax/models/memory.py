@@ -4,7 +4,6 @@ The inputs of convolutions in a spiking network are small whole numbers: sums
 of spikes. A byte holds them exactly, a quarter of what float32 takes.
 """
 
-import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -13,19 +12,33 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from mlf_jax.errors import unknown
+from mlf_jax.norm import STATISTICS
 
 # fastest: whatever JAX keeps. balanced: inputs of convolutions as whole
 # numbers. smallest: inputs of blocks alone, as whole numbers; the blocks are
 # run again in the backward pass.
 MODES = ('fastest', 'balanced', 'smallest')
 
-_KEPT = 'kept'
+# Names of what may be kept.
+INPUT_OF_BLOCK = 'input of a block'
+INPUT_OF_CONVOLUTION = 'input of a convolution'
+CURRENT = 'current'
 
 
 def check(mode: str) -> None:
   """Raises `UserError` if there is no such mode."""
   if mode not in MODES:
     raise unknown('memory', mode, MODES)
+
+
+def policy(mode: str) -> Callable:
+  """For `jax.checkpoint`: what a mode keeps of a block, by name."""
+  names = (INPUT_OF_CONVOLUTION, CURRENT)
+  if mode == 'smallest':
+    names = (INPUT_OF_BLOCK,)
+  # Per channel, so next to nothing; without them tdBN would go over the current
+  # and, on several devices, ask the others once more.
+  return jax.checkpoint_policies.save_only_these_names(*names, STATISTICS)
 
 
 def narrowest(largest: int) -> jnp.dtype | None:
@@ -39,41 +52,21 @@ def narrowest(largest: int) -> jnp.dtype | None:
   return None
 
 
-def counts_conv(largest: int) -> Callable:
-  """A convolution for `nn.Conv(conv_general_dilated=...)` that keeps counts.
+def narrowed(x: jax.Array, largest: int | None, name: str) -> jax.Array:
+  """An array in the narrowest dtype, to be kept.
 
   Args:
-    largest: its inputs are whole numbers from 0 to this.
+    x: any floating array.
+    largest: if not None, `x` holds whole numbers from 0 to this.
+    name: what `policy` calls it.
 
   Returns:
-    `jax.lax.conv_general_dilated` whose backward pass keeps the input in the
-    narrowest dtype.
+    The same numbers, in the dtype of `x` if none is narrower.
   """
-  dtype = narrowest(largest)
-
-  def conv(lhs, rhs, *args, **kwargs):
-    def apply(lhs, rhs):
-      return jax.lax.conv_general_dilated(lhs, rhs, *args, **kwargs)
-
-    def backward(residuals, g):
-      lhs, rhs = residuals
-      lhs = lhs.astype(rhs.dtype)
-      (d_lhs,) = jax.linear_transpose(lambda lhs: apply(lhs, rhs), lhs)(g)
-      (d_rhs,) = jax.linear_transpose(lambda rhs: apply(lhs, rhs), rhs)(g)
-      return d_lhs, d_rhs
-
-    if dtype is None or dtype.itemsize >= lhs.dtype.itemsize:
-      return apply(lhs, rhs)
-
-    def forward(lhs, rhs):
-      counts = _settle(lhs.astype(dtype))
-      return apply(counts.astype(lhs.dtype), rhs), (counts, rhs)
-
-    counted = jax.custom_vjp(apply)
-    counted.defvjp(forward, backward)
-    return counted(lhs, rhs)
-
-  return conv
+  dtype = None if largest is None else narrowest(largest)
+  if dtype is not None and dtype.itemsize < x.dtype.itemsize:
+    x = _settle(x.astype(dtype))
+  return checkpoint_name(x, name)
 
 
 def _settle(counts):
@@ -95,13 +88,8 @@ def _settle(counts):
   )
 
 
-def of_counts(conv: Callable, largest: int) -> Callable:
-  """A convolution module, its attributes bound, whose input is counts."""
-  return functools.partial(conv, conv_general_dilated=counts_conv(largest))
-
-
 def keep(x: jax.Array, largest: int | None) -> jax.Array:
-  """Marks an array as what `run_again` keeps.
+  """Marks the input of a block as what 'smallest' keeps.
 
   Args:
     x: any floating array.
@@ -110,22 +98,18 @@ def keep(x: jax.Array, largest: int | None) -> jax.Array:
   Returns:
     `x`, made from what is kept.
   """
-  dtype = None if largest is None else narrowest(largest)
-  if dtype is None or dtype.itemsize >= x.dtype.itemsize:
-    return checkpoint_name(x, _KEPT)
 
-  @jax.custom_vjp
-  def through(x):
-    return checkpoint_name(_settle(x.astype(dtype)), _KEPT).astype(x.dtype)
+  def make(x):
+    return narrowed(x, largest, INPUT_OF_BLOCK).astype(x.dtype)
 
-  through.defvjp(lambda x: (through(x), None), lambda _, g: (g,))
+  through = jax.custom_vjp(make)
+  # Not `through` inside: `policy` would not see the name.
+  through.defvjp(lambda x: (make(x), None), lambda _, g: (g,))
   return through(x)
 
 
 def run_again(module: type[nn.Module], static_argnums) -> type[nn.Module]:
-  """A module class that keeps what it marks with `keep` alone."""
+  """A module class, or method of one, of which 'smallest' keeps its part."""
   return nn.remat(
-    module,
-    static_argnums=static_argnums,
-    policy=jax.checkpoint_policies.save_only_these_names(_KEPT),
+    module, static_argnums=static_argnums, policy=policy('smallest')
   )

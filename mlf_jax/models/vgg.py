@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Num
 
 from mlf_jax import neuron
 from mlf_jax.errors import UserError
-from mlf_jax.models import layers, memory
+from mlf_jax.models import convolution, layers, memory
 from mlf_jax.norm import TDBatchNorm
 
 # Widths of the convolutions; a 2x2 average pool after each group.
@@ -139,7 +139,7 @@ class SpikingVGG(nn.Module):
       )
       # What enters a group is an image, or means of four spikes.
       if i > 0 and self.memory != 'fastest':
-        conv = memory.of_counts(conv, len(self.thresholds))
+        conv = convolution.of(conv, len(self.thresholds))
       x = conv(features, name=f'feature{index + i}_conv')(x)
       affine = self._norm(name=f'feature{index + i}_bn').coefficients(
         x, not train, copies

@@ -84,6 +84,11 @@ def default(
     m.residual = 'ds'
     # How a projection shortcut ends; empty: 'mlf' for ds, 'norm' for plain.
     m.shortcut = ''
+    # Blocks of a stage that are alike run in one loop. The same numbers from
+    # the same parameters, and hundreds of layers compile in seconds. Measured
+    # on a CPU: a step takes 4 to 30 % longer, and as many bytes more as the
+    # weights.
+    m.scan_blocks = False
   elif model == 'spiking_vgg16':
     m.dropout_rate = 0.25
   if data_name in data.event_names():

@@ -1,5 +1,8 @@
 """Memory modes: the same numbers in less memory; the design of the step."""
 
+import collections
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +10,7 @@ import pytest
 from jax.extend import core
 
 from mlf_jax import UserError, models
-from mlf_jax.models import memory
+from mlf_jax.models import convolution, memory
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import footprint
 from tests.training import tiny
@@ -53,6 +56,49 @@ def test_modes_give_the_same_spikes_and_gradients(residual, time_steps):
     )
 
 
+def deep(**attributes):
+  """Two and three blocks that are alike, and one that is not."""
+  return models.SpikingResNet((2, 1, 4), (4, 6, 4), 3, 2, **attributes)
+
+
+@pytest.mark.parametrize('residual', ['ds', 'plain'])
+@pytest.mark.parametrize('mode', memory.MODES)
+def test_blocks_in_a_loop_give_the_same_numbers(x64, residual, mode):
+  """Also evaluated, and with membranes carried from piece to piece."""
+  x = jax.random.normal(jax.random.key(0), (2, 2, 9, 11, 2)) * 3
+  results = []
+  for scan_blocks in (False, True):
+    model = deep(
+      residual=residual, memory=mode, dtype='float64', scan_blocks=scan_blocks
+    )
+    variables = model.init(jax.random.key(1), x)
+    call = loss_and_gradients(model, variables, x)
+    piece, carried = model.apply(variables, x, mutable=['membrane_potential'])
+    ended = model.apply(
+      {**variables, **carried}, x, mutable=['membrane_potential']
+    )
+    trained = call(variables['params'])
+    results.append((variables, trained, piece, carried, ended))
+  chex.assert_trees_all_close(*results, rtol=1e-10, atol=1e-10)
+  assert jnp.any(results[0][2] != 0)
+
+
+def test_projections_to_no_counts_run_in_a_loop_too(x64):
+  x = jax.random.normal(jax.random.key(0), (2, 2, 9, 11, 2)) * 3
+  results = []
+  for scan_blocks in (False, True):
+    model = deep(
+      shortcut='norm',
+      memory='balanced',
+      dtype='float64',
+      scan_blocks=scan_blocks,
+    )
+    variables = model.init(jax.random.key(1), x)
+    call = loss_and_gradients(model, variables, x)
+    results.append(call(variables['params']))
+  chex.assert_trees_all_close(*results, rtol=1e-10, atol=1e-10)
+
+
 def test_counts_are_kept_in_the_narrowest_dtype_that_holds_them():
   assert memory.narrowest(254) == jnp.uint8
   assert memory.narrowest(255) == jnp.uint16
@@ -67,7 +113,7 @@ def test_the_largest_count_comes_through_unchanged(largest):
   kernel = jnp.ones((3, 3, 2, 2))
 
   def conv(x, kernel):
-    return memory.counts_conv(largest)(
+    return convolution.convolution(largest)(
       x,
       kernel,
       (1, 1),
@@ -140,6 +186,59 @@ def test_convolutions_are_few_and_outside_of_loops(mode, passes):
   # Nobody asks for the gradient of the input, nor is the stem run again.
   assert len(convolutions) == passes * of_blocks + 2
   assert not any(convolutions)
+
+
+@pytest.mark.parametrize('mode', memory.MODES)
+def test_depth_adds_blocks_to_loops_only(mode):
+  """Of the design, instead of how long 110 layers take to compile."""
+  x = jnp.zeros((1, 2, 8, 8, 2))
+  of_depth = []
+  for n in (3, 9):
+    model = models.SpikingResNet(
+      (n, n), (4, 6), 3, 2, memory=mode, scan_blocks=True
+    )
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape), variables)
+    call = loss_and_gradients(model, zeros, x)
+    jaxpr = jax.make_jaxpr(call)(zeros['params']).jaxpr
+    of_depth.append(
+      collections.Counter(
+        (equation.primitive.name, in_loop)
+        for equation, in_loop in equations(jaxpr)
+        # What stacks the variables and takes them apart.
+        if equation.primitive.name
+        not in ('broadcast_in_dim', 'slice', 'squeeze', 'reshape')
+      )
+    )
+  assert of_depth[0] == of_depth[1]
+  assert of_depth[0]['conv_general_dilated', True] > 0
+
+
+def kept_by_loops(jaxpr):
+  """Dtype and shape of all floating arrays that loops hand to the outside."""
+  return [
+    v.aval
+    for equation, _ in equations(jaxpr)
+    if equation.primitive.name == 'scan'
+    for v in equation.outvars[equation.params['num_carry'] :]
+  ]
+
+
+@pytest.mark.parametrize(
+  ('mode', 'floats', 'counts'),
+  [('fastest', 4, 0), ('balanced', 2, 2), ('smallest', 0, 1)],
+)
+def test_loops_keep_what_the_mode_says(mode, floats, counts):
+  """Currents of a block, and its inputs of convolutions or of itself."""
+  x = jnp.zeros((1, 2, 8, 8, 2))
+  model = models.SpikingResNet((3,), (4,), 3, 2, memory=mode, scan_blocks=True)
+  variables = jax.eval_shape(model.init, jax.random.key(0), x)
+  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape), variables)
+  call = loss_and_gradients(model, zeros, x)
+  jaxpr = jax.make_jaxpr(call)(zeros['params']).jaxpr
+  kept = [a for a in kept_by_loops(jaxpr) if a.shape[1:] == (2, 8, 8, 4)]
+  assert sum(a.dtype == jnp.float32 for a in kept) == floats
+  assert sum(a.dtype == jnp.uint8 for a in kept) == counts
 
 
 def test_memory_is_predicted_from_smaller_batches():

@@ -37,6 +37,7 @@ OTHER = {
   'model.widths': (4, 4, 4),
   'model.residual': 'plain',
   'model.shortcut': 'norm',
+  'model.scan_blocks': True,
   'model.dropout_rate': 0.5,
   'model.time_steps': 3,
   'model.thresholds': (0.5, 1.5),
@@ -83,7 +84,7 @@ OTHER_OF_EVENTS = {
 }
 
 
-def base(model):
+def base(model, depth=8):
   if model == 'spiking_vgg16':
     config = config_lib.default(model)
     config.data.name, config.model.time_steps = 'digits', 1
@@ -93,6 +94,7 @@ def base(model):
     num_steps=0,
     # So that the other schedules' own fields have something to act on.
     schedule__step_epochs=2,
+    model__depth=depth,
   )
 
 
@@ -180,13 +182,15 @@ def test_every_field_is_covered():
 def test_field_changes_what_a_run_does(field):
   of_vgg = field == 'model.dropout_rate'
   model = 'spiking_vgg16' if of_vgg else 'spiking_resnet'
+  depth = 14 if field == 'model.scan_blocks' else 8  # With blocks alike.
   if field == 'model.name':
     new = behaviour_of_images(OTHER[field])
   else:
-    after = changed(base(model), field, OTHER[field])
-    assert workdir.default(base(model)) != workdir.default(after)
+    before = base(model, depth)
+    after = changed(before, field, OTHER[field])
+    assert workdir.default(before) != workdir.default(after)
     new = behaviour(after)
-  assert behaviour_of_images(model) != new
+  assert behaviour_of_images(model, depth) != new
 
 
 def changed(config, field, value):
@@ -200,8 +204,8 @@ def changed(config, field, value):
 
 
 @functools.cache
-def behaviour_of_images(model):
-  return behaviour(base(model))
+def behaviour_of_images(model, depth=8):
+  return behaviour(base(model, depth))
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """The paper's training steps lower for GPU and TPU, with neither at hand."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.export
@@ -17,6 +18,13 @@ from tests.training import tiny
 PAPER = {
   'cifar10': (models.ds_resnet20_cifar10, (32, 32, 3), 10),
   'dvs_gesture': (models.ds_resnet20_dvs_gesture, (40, 32, 32, 2), 11),
+  'cifar10 in loops': (
+    functools.partial(
+      models.ds_resnet20_cifar10, scan_blocks=True, memory='smallest'
+    ),
+    (32, 32, 3),
+    10,
+  ),
   'cifar10_dvs': (models.ds_resnet14_cifar10_dvs, (10, 42, 42, 2), 10),
 }
 

@@ -86,11 +86,14 @@ def gradient_config(**changes):
   )
 
 
-def test_devices_and_pmap_give_the_numbers_of_one(x64):
+@pytest.mark.parametrize('loops', [False, True])
+def test_devices_and_pmap_give_the_numbers_of_one(x64, loops):
   """Loss, gradients and batch statistics, augmentation on, in float64."""
   config = gradient_config(
     model__dtype='float64', augment__flip=True, model__normalize_input=True
   )
+  if loops:
+    config.model.depth, config.model.scan_blocks = 14, True
   dataset, steps, state = build(config, parallel.AXIS)
   batch = data.train_batch(dataset, 16, 0, 0)
   alone = dataclasses.replace(steps, model=steps.model.clone(axis_name=None))

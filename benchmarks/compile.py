@@ -1,0 +1,226 @@
+"""What there is to wait for: `python benchmarks/compile.py`.
+
+Prints medians and quartiles of how long it takes to trace and compile training
+steps, as ratios turn by turn; what a network of 482 layers takes; the time of
+`import mlf_jax` and from `python train.py` to the end of the first step; and
+how much faster batches are made than they are trained with, on scikit-learn's
+digits and on random images in the number and size of CIFAR-10.
+"""
+
+import argparse
+import functools
+import pathlib
+import runpy
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import cases
+import jax
+import numpy as np
+
+from mlf_jax import data, models
+from mlf_jax.training import run as run_lib
+from mlf_jax.training.parallel import DataParallel
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+
+
+def main():
+  """Measures one thing after the other."""
+  parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+  parser.add_argument('--repetitions', type=cases.two_or_more, default=7)
+  parser.add_argument(
+    '--parts', nargs='+', choices=PARTS, default=list(PARTS), metavar='PART'
+  )
+  arguments = parser.parse_args()
+  print(cases.machine())
+  for part in arguments.parts:
+    PARTS[part](arguments.repetitions)
+  return 0
+
+
+def compilation(repetitions):
+  """Of training steps: more timesteps, more layers."""
+  gesture, frames = cases.NETWORKS['Gesture DS-20 T=40']
+  few = (*frames[:1], 4, *frames[2:])
+  pairs = {
+    'T = 40 / T = 4, Gesture DS-20': (
+      cases.Case(gesture, frames),
+      cases.Case(gesture, few, time_steps=4),
+    ),
+    'DS-110 in loops / DS-20, CIFAR-10': (
+      _of_depth(110, scan_blocks=True),
+      _of_depth(20),
+    ),
+  }
+  for name, (case, base) in pairs.items():
+    seconds = cases.race(
+      {'case': _compiler(case), 'base': _compiler(base)}, repetitions, 1
+    )
+    print(
+      f'compile {name}: {cases.ratio(seconds["case"], seconds["base"])}, '
+      f'{statistics.median(seconds["case"]):.1f} s'
+    )
+
+
+def _of_depth(depth, **attributes):
+  sizes = models.stage_sizes_for_depth(depth)
+  constructor, shape = cases.NETWORKS['CIFAR-10 DS-20 T=4']
+  return cases.Case(constructor, shape, stage_sizes=sizes, **attributes)
+
+
+def _compiler(case):
+  def compile_anew():
+    jax.clear_caches()
+    case.compile_train(**cases.options())
+
+  return compile_anew
+
+
+def deep_network(repetitions):
+  """482 layers, in loops, with the least memory: two steps."""
+  del repetitions  # Minutes.
+  case = _of_depth(482, scan_blocks=True, memory='smallest')
+  began = time.perf_counter()
+  step = case.compile_train(**cases.options())
+  compiled = time.perf_counter()
+  state = jax.block_until_ready(case.init())
+  initialised = time.perf_counter()
+  losses = []
+  for _ in range(2):
+    state, loss = step(state, case.x, case.labels)
+    losses.append(float(loss))
+  seconds = (time.perf_counter() - initialised) / 2
+  print(
+    f'482 layers, batch {len(case.x)}: compile {compiled - began:.0f} s, '
+    f'initialise {initialised - compiled:.0f} s, step {seconds:.0f} s, '
+    f'temporaries {cases.temporaries(step):.0f} MB, '
+    f'losses {losses[0]:.2f} and {losses[1]:.2f}'
+  )
+
+
+def start(repetitions):
+  """Of Python programs."""
+  program = (
+    'import time; began = time.perf_counter(); import mlf_jax; '
+    'print(time.perf_counter() - began)'
+  )
+  imports = [
+    float(subprocess.check_output([sys.executable, '-c', program]))
+    for _ in range(repetitions)
+  ]
+  print(f'import mlf_jax: {_seconds(imports)}')
+  first_steps = [_first_step() for _ in range(repetitions)]
+  print(f'python train.py to the first step: {_seconds(first_steps)}')
+
+
+def _first_step():
+  with tempfile.TemporaryDirectory() as workdir:
+    command = [sys.executable, 'train.py', '--config.log_every=1']
+    began = time.perf_counter()
+    with subprocess.Popen(
+      [*command, f'--workdir={workdir}/run'],
+      cwd=REPOSITORY,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.DEVNULL,
+      text=True,
+    ) as process:
+      for line in process.stdout:
+        if line.startswith('step 1/'):
+          seconds = time.perf_counter() - began
+          break
+      else:
+        raise SystemExit('train.py ended before its first step')
+      process.send_signal(signal.SIGTERM)
+      process.stdout.read()
+  return seconds
+
+
+def batches(repetitions):
+  """Making them and sending them to the device, beside training with them."""
+  config = _configuration('digits')
+  making, training = _making_and_training(
+    config, run_lib.load(config).train_set, repetitions
+  )
+  times = [t / m for t, m in zip(training, making, strict=True)]
+  print(f'digits: batches are made {_spread(times, ".0f")} times as fast')
+
+  config = _configuration('cifar10')
+  rng = np.random.default_rng(0)
+  train_set = data.Dataset(
+    name='random',
+    split='train',
+    split_name='none',
+    images=rng.integers(0, 256, (50_000, 32, 32, 3), np.uint8),
+    labels=rng.integers(0, 10, 50_000).astype(np.int32),
+    num_classes=10,
+    scale=255.0,
+    mean=(0.5,) * 3,
+    std=(0.25,) * 3,
+  )
+  making, training = _making_and_training(config, train_set, repetitions)
+  parts = [100 * m / t for t, m in zip(training, making, strict=True)]
+  print(
+    f'random images as CIFAR-10: making a batch of {config.batch_size} takes '
+    f'{_spread(parts, ".4f")} % of a step of '
+    f'{statistics.median(training):.1f} s'
+  )
+
+
+def _configuration(name):
+  path = REPOSITORY / 'configs' / f'{name}.py'
+  return runpy.run_path(str(path))['get_config']()
+
+
+def _making_and_training(config, train_set, repetitions):
+  """Seconds for a batch, the mean of an epoch, and for a training step."""
+  schedule = run_lib.Schedule(config, train_set)
+  steps = run_lib.make_steps(config, train_set, schedule)
+  parallel = DataParallel(config.parallel)
+  state = run_lib.init_state(
+    run_lib.Run(config, train_set, train_set, schedule, steps)
+  )
+  make = functools.partial(
+    data.train_batch, train_set, config.batch_size, config.seed
+  )
+  step = parallel.map(steps.train, donate=True)
+  epoch, count = 0, schedule.steps_per_epoch
+
+  def make_epoch():
+    nonlocal epoch
+    for i in range(epoch * count, (epoch + 1) * count):
+      batch = parallel.put(make(i))
+    epoch += 1
+    return batch
+
+  def train():
+    nonlocal state
+    state, metrics = step(state, parallel.put(make(0)))
+    return metrics
+
+  seconds = cases.race({'make': make_epoch, 'train': train}, repetitions)
+  return [s / count for s in seconds['make']], seconds['train']
+
+
+def _spread(values, how):
+  low, _, high = statistics.quantiles(values, n=4)
+  return f'{statistics.median(values):{how}} ({low:{how}}-{high:{how}})'
+
+
+def _seconds(values):
+  return f'{_spread(values, ".1f")} s'
+
+
+PARTS = {
+  'compilation': compilation,
+  'deep_network': deep_network,
+  'start': start,
+  'batches': batches,
+}
+
+if __name__ == '__main__':
+  raise SystemExit(main())
