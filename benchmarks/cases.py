@@ -3,13 +3,16 @@
 import contextlib
 import functools
 import os
+import pathlib
 import platform
+import runpy
 import statistics
 import time
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import ml_collections
 import optax
 
 from mlf_jax import models, neuron
@@ -25,6 +28,18 @@ NETWORKS = {
   ),
   'Gesture DS-20 T=40': (models.ds_resnet20_dvs_gesture, (4, 40, 32, 32, 2)),
 }
+# Files under `configs/` that train them.
+CONFIGURATIONS = dict(
+  zip(NETWORKS, ('cifar10', 'cifar10_dvs', 'dvs_gesture'), strict=True)
+)
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+
+
+def configuration(name: str) -> ml_collections.ConfigDict:
+  """The configuration in a file under `configs/`."""
+  path = REPOSITORY / 'configs' / f'{name}.py'
+  return runpy.run_path(str(path))['get_config']()
 
 
 def machine() -> str:

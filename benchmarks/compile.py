@@ -9,8 +9,6 @@ digits and on random images in the number and size of CIFAR-10.
 
 import argparse
 import functools
-import pathlib
-import runpy
 import signal
 import statistics
 import subprocess
@@ -25,8 +23,6 @@ import numpy as np
 from mlf_jax import data, models
 from mlf_jax.training import run as run_lib
 from mlf_jax.training.parallel import DataParallel
-
-REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
 
 def main():
@@ -124,7 +120,7 @@ def _first_step():
     began = time.perf_counter()
     with subprocess.Popen(
       [*command, f'--workdir={workdir}/run'],
-      cwd=REPOSITORY,
+      cwd=cases.REPOSITORY,
       stdout=subprocess.PIPE,
       stderr=subprocess.DEVNULL,
       text=True,
@@ -142,14 +138,14 @@ def _first_step():
 
 def batches(repetitions):
   """Making them and sending them to the device, beside training with them."""
-  config = _configuration('digits')
+  config = cases.configuration('digits')
   making, training = _making_and_training(
     config, run_lib.load(config).train_set, repetitions
   )
   times = [t / m for t, m in zip(training, making, strict=True)]
   print(f'digits: batches are made {_spread(times, ".0f")} times as fast')
 
-  config = _configuration('cifar10')
+  config = cases.configuration('cifar10')
   rng = np.random.default_rng(0)
   train_set = data.Dataset(
     name='random',
@@ -169,11 +165,6 @@ def batches(repetitions):
     f'{_spread(parts, ".4f")} % of a step of '
     f'{statistics.median(training):.1f} s'
   )
-
-
-def _configuration(name):
-  path = REPOSITORY / 'configs' / f'{name}.py'
-  return runpy.run_path(str(path))['get_config']()
 
 
 def _making_and_training(config, train_set, repetitions):

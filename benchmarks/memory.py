@@ -5,7 +5,9 @@ Prints, for the paper's networks, the temporaries of the compiled training step
 is timed) in each memory mode, as a part of what two others take: the same
 network whose neurons JAX differentiates through a scan of `neuron.step`, and
 the same with ReLU in the place of the neurons. All have the compiler options
-of a run; in brackets the former without them.
+of a run; in brackets the former without them. Then what
+`python -m mlf_jax memory` predicts for the configurations of these networks,
+from smaller batches, and what the compiler says of the batch itself.
 """
 
 import argparse
@@ -13,6 +15,10 @@ import argparse
 import cases
 
 from mlf_jax.models import memory
+from mlf_jax.training import footprint
+
+# Samples of a batch whose memory is predicted.
+_BATCH = 8
 
 
 def main():
@@ -44,6 +50,15 @@ def main():
       print(
         f'  {mode:8} {taken:4.0f} MB, / plain autodiff {taken / plain:.2f} '
         f'({taken / untuned:.2f}), / ReLU {taken / relu:.2f}'
+      )
+    config = cases.configuration(cases.CONFIGURATIONS[name])
+    for mode in memory.MODES:
+      config.memory = mode
+      predicted = footprint.predict(config, _BATCH).bytes(_BATCH)
+      measured = footprint.measure(config, _BATCH)
+      print(
+        f'  {mode:8} batch {_BATCH}: predicted {predicted / 1e6:.0f} MB, '
+        f'measured {measured / 1e6:.0f} MB, {predicted / measured - 1:+.1%}'
       )
   return 0
 

@@ -4,11 +4,15 @@ import importlib
 import json
 import pathlib
 import re
+import subprocess
 import sys
 
 import pytest
 
 BENCHMARKS = pathlib.Path(__file__).parents[1] / 'benchmarks'
+
+
+README = BENCHMARKS.parent / 'README.md'
 
 
 @pytest.fixture
@@ -123,3 +127,62 @@ def test_benchmark_of_peers_measures_what_it_wrote(run, monkeypatch, tmp_path):
   assert result.keys() == {'training', 'inference'}
   for median, least, most in result.values():
     assert 0 < least <= median <= most
+
+
+def test_readme_has_the_output_of_every_benchmark(run):
+  readme = importlib.import_module('readme')
+  text = README.read_text()
+  commands = readme.commands(text)
+  assert {command.split()[0] for command in commands} == {'python'}
+  programs = {f'benchmarks/{path.name}' for path in BENCHMARKS.glob('*.py')}
+  not_measuring = {'benchmarks/cases.py', 'benchmarks/readme.py'}
+  assert {c.split()[1] for c in commands} == programs - not_measuring
+  for command in commands:
+    assert readme.replaced(text, command, 'new\n') != text
+    # Something was printed.
+    assert readme.replaced(text, command, '') != text
+
+
+def test_readme_takes_the_output_of_what_is_run(run, monkeypatch, tmp_path):
+  readme = importlib.import_module('readme')
+  (tmp_path / 'one.py').write_text("print('one, measured')")
+  (tmp_path / 'two.py').write_text('raise SystemExit(1)')
+  text = """<!-- output of: python {}.py -->
+```
+{}
+```
+"""
+  before = text.format('one', 'old') + text.format('two', 'kept')
+  (tmp_path / 'README.md').write_text(before)
+  monkeypatch.setattr(readme, 'REPOSITORY', tmp_path)
+  assert run('readme', 'one')[0] == 0
+  after = text.format('one', 'one, measured') + text.format('two', 'kept')
+  assert (tmp_path / 'README.md').read_text() == after
+  # What fails leaves the README as it is.
+  with pytest.raises(subprocess.CalledProcessError):
+    run('readme', 'two')
+  assert (tmp_path / 'README.md').read_text() == after
+  assert {p.name for p in tmp_path.iterdir()} == {
+    'README.md',
+    'one.py',
+    'two.py',
+  }
+
+
+@pytest.mark.parametrize('part', ['start', 'batches'])
+def test_benchmark_of_waiting_covers_what_it_says(run, monkeypatch, part):
+  compile_ = importlib.import_module('compile')
+  if part == 'start':
+    monkeypatch.setattr(compile_, '_first_step', lambda: 1.0)
+  else:
+    monkeypatch.setattr(
+      compile_, '_making_and_training', lambda *_: ([1.0, 1.0], [200.0, 200.0])
+    )
+  code, output = run('compile', '--repetitions=2', '--parts', part)
+  assert code == 0
+  if part == 'start':
+    assert re.search(r'import mlf_jax: \d+\.\d \(', output)
+    assert 'first step: 1.0 (1.0-1.0) s' in output
+  else:
+    assert 'made 200 (200-200) times as fast' in output
+    assert 'takes 0.5000 (0.5000-0.5000) % of a step' in output

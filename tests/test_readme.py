@@ -37,9 +37,10 @@ def test_training_commands_are_understood(command, monkeypatch, capsys):
   monkeypatch.chdir(REPOSITORY)
   arguments = command.split()[1:]
   assert cli.train_main([*arguments, '--help']) == 0
+  output = capsys.readouterr().out
   for argument in arguments[1:]:
     if argument.startswith('--config.'):
-      assert argument in capsys.readouterr().out
+      assert argument in output
 
 
 @pytest.mark.parametrize('command', commands('python -m mlf_jax'))
