@@ -44,7 +44,7 @@ def policy(mode: str) -> Callable:
 def narrowest(largest: int) -> jnp.dtype | None:
   """The narrowest dtype that holds 0 to `largest` and one value more.
 
-  That one never occurs, which `_settle` needs. None if no dtype is narrow.
+  That one never occurs, which `settle` needs. None if no dtype is narrow.
   """
   for dtype in (jnp.uint8, jnp.uint16):
     if largest < jnp.iinfo(dtype).max:
@@ -65,16 +65,17 @@ def narrowed(x: jax.Array, largest: int | None, name: str) -> jax.Array:
   """
   dtype = None if largest is None else narrowest(largest)
   if dtype is not None and dtype.itemsize < x.dtype.itemsize:
-    x = _settle(x.astype(dtype))
+    x = settle(x.astype(dtype))
   return checkpoint_name(x, name)
 
 
-def _settle(counts):
-  """Has an array of whole numbers written to memory where it is computed.
+def settle(counts: jax.Array) -> jax.Array:
+  """Has unsigned whole numbers written to memory where they are computed.
 
-  XLA would otherwise keep the floats, and convert them where the whole numbers
-  are used. On CPUs it looks through an optimisation barrier; it does not fuse
-  a loop, and this one never runs: no count is the largest value of its dtype.
+  XLA would otherwise compute them anew wherever they are used, and keep what
+  they are computed from. On CPUs it looks through an optimisation barrier; it
+  does not fuse a loop, and this one never runs: no count is the largest value
+  of its dtype.
   """
 
   def loop(counts):

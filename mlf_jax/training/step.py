@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Float, Shaped
 
 from mlf_jax import data, objectives
-from mlf_jax.models import SpikingResNet, SpikingVGG
+from mlf_jax.models import SpikingResNet, SpikingVGG, memory
 from mlf_jax.training import augmentation
 from mlf_jax.training import optimizer as optimizer_lib
 from mlf_jax.training.state import TrainState
@@ -103,8 +103,13 @@ class Steps:
       )
 
     finite = jnp.isfinite(loss)
-    for leaf in jax.tree.leaves((gradient, updates)):
-      finite &= jnp.all(jnp.isfinite(leaf))
+    for g, update in zip(
+      *map(jax.tree.leaves, (gradient, updates)), strict=True
+    ):
+      finite &= (jnp.isfinite(g) & jnp.isfinite(update)).all()
+    # Else XLA repeats all of this in front of every leaf that it decides on,
+    # and compiles DS-ResNet-20 in 23 s instead of 6.
+    finite = memory.settle(finite.astype(jnp.uint8)) == 1
     accept = finite & (state.skipped_in_row < config.max_skipped_steps)
 
     def if_accepted(new, old):
