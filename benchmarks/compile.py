@@ -1,7 +1,7 @@
 """What there is to wait for: `python benchmarks/compile.py`.
 
 Prints medians and quartiles of how long it takes to trace and compile training
-steps, as ratios turn by turn; what a network of 482 layers takes; the time of
+steps, as ratios turn by turn; how a network of 482 layers trains; the time of
 `import mlf_jax` and from `python train.py` to the end of the first step; and
 how much faster batches are made than they are trained with, on scikit-learn's
 digits and on random images in the number and size of CIFAR-10.
@@ -9,6 +9,8 @@ digits and on random images in the number and size of CIFAR-10.
 
 import argparse
 import functools
+import json
+import pathlib
 import signal
 import statistics
 import subprocess
@@ -20,7 +22,8 @@ import cases
 import jax
 import numpy as np
 
-from mlf_jax import data, models
+from mlf_jax import data
+from mlf_jax.training import footprint
 from mlf_jax.training import run as run_lib
 from mlf_jax.training.parallel import DataParallel
 
@@ -28,7 +31,7 @@ from mlf_jax.training.parallel import DataParallel
 def main():
   """Measures one thing after the other."""
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-  parser.add_argument('--repetitions', type=cases.two_or_more, default=7)
+  parser.add_argument('--repetitions', type=cases.two_or_more, default=3)
   parser.add_argument(
     '--parts', nargs='+', choices=PARTS, default=list(PARTS), metavar='PART'
   )
@@ -40,67 +43,66 @@ def main():
 
 
 def compilation(repetitions):
-  """Of training steps: more timesteps, more layers."""
-  gesture, frames = cases.NETWORKS['Gesture DS-20 T=40']
-  few = (*frames[:1], 4, *frames[2:])
-  pairs = {
-    'T = 40 / T = 4, Gesture DS-20': (
-      cases.Case(gesture, frames),
-      cases.Case(gesture, few, time_steps=4),
-    ),
-    'DS-110 in loops / DS-20, CIFAR-10': (
-      _of_depth(110, scan_blocks=True),
-      _of_depth(20),
-    ),
-  }
-  for name, (case, base) in pairs.items():
+  """Of training steps as a run has them: more timesteps, more layers."""
+  gesture, short = (cases.configuration('dvs_gesture') for _ in range(2))
+  short.model.time_steps = 4
+  cifar, deep = (cases.configuration('cifar10') for _ in range(2))
+  deep.model.depth, deep.model.scan_blocks = 110, True
+  for name, config, base in (
+    ('T = 40 / T = 4, Gesture DS-20', gesture, short),
+    ('DS-110 in loops / DS-20, CIFAR-10', deep, cifar),
+  ):
     seconds = cases.race(
-      {'case': _compiler(case), 'base': _compiler(base)}, repetitions, 1
+      {'config': _compiler(config), 'base': _compiler(base)}, repetitions, 1
     )
     print(
-      f'compile {name}: {cases.ratio(seconds["case"], seconds["base"])}, '
-      f'{statistics.median(seconds["case"]):.1f} s'
+      f'compile {name}: {cases.ratio(seconds["config"], seconds["base"])}, '
+      f'{statistics.median(seconds["config"]):.1f} s'
     )
 
 
-def _of_depth(depth, **attributes):
-  sizes = models.stage_sizes_for_depth(depth)
-  constructor, shape = cases.NETWORKS['CIFAR-10 DS-20 T=4']
-  return cases.Case(constructor, shape, stage_sizes=sizes, **attributes)
-
-
-def _compiler(case):
+def _compiler(config):
   def compile_anew():
     jax.clear_caches()
-    case.compile_train(**cases.options())
+    footprint.compile_step(config, 8)
 
   return compile_anew
 
 
 def deep_network(repetitions):
-  """482 layers, in loops, with the least memory: two steps."""
+  """482 narrow layers, in loops, with the least memory, on digits."""
   del repetitions  # Minutes.
-  case = _of_depth(482, scan_blocks=True, memory='smallest')
   began = time.perf_counter()
-  step = case.compile_train(**cases.options())
-  compiled = time.perf_counter()
-  state = jax.block_until_ready(case.init())
-  initialised = time.perf_counter()
-  losses = []
-  for _ in range(2):
-    state, loss = step(state, case.x, case.labels)
-    losses.append(float(loss))
-  seconds = (time.perf_counter() - initialised) / 2
+  with tempfile.TemporaryDirectory() as workdir:
+    subprocess.run(
+      [
+        *(sys.executable, 'train.py', f'--workdir={workdir}/run'),
+        '--config.model.depth=482',
+        '--config.model.scan_blocks=True',
+        '--config.memory=smallest',
+        '--config.model.widths=(4,8,16)',
+        '--config.optimizer.learning_rate=0.003',
+        '--config.schedule.warmup_epochs=0.0',
+        '--config.num_steps=22',
+        '--config.log_every=2',
+      ],
+      cwd=cases.REPOSITORY,
+      stdout=subprocess.DEVNULL,
+      check=True,
+    )
+    seconds = time.perf_counter() - began
+    result = json.loads(pathlib.Path(workdir, 'run/result.json').read_text())
+    lines = pathlib.Path(workdir, 'run/metrics.jsonl').read_text().splitlines()
+  losses = [json.loads(line)['train/loss'] for line in lines]
   print(
-    f'482 layers, batch {len(case.x)}: compile {compiled - began:.0f} s, '
-    f'initialise {initialised - compiled:.0f} s, step {seconds:.0f} s, '
-    f'temporaries {cases.temporaries(step):.0f} MB, '
-    f'losses {losses[0]:.2f} and {losses[1]:.2f}'
+    f'482 layers, {result["steps"]} steps on digits: {seconds:.0f} s, of which '
+    f'compilation of the step {result["compile_seconds"]:.0f} s; loss from '
+    f'{losses[0]:.1f} to {losses[-1]:.1f}'
   )
 
 
 def start(repetitions):
-  """Of Python programs."""
+  """Importing the package; training until the first step is done."""
   program = (
     'import time; began = time.perf_counter(); import mlf_jax; '
     'print(time.perf_counter() - began)'

@@ -22,6 +22,8 @@ def main():
   parser.add_argument('--repetitions', type=cases.two_or_more, default=21)
   parser.add_argument('--values', type=cases.two_or_more, default=10 * 2**20)
   arguments = parser.parse_args()
+  if arguments.values < 40:
+    parser.error('--values must be at least 40, one neuron of 40 timesteps')
   print(cases.machine())
   print(f'{arguments.values:,} float32 values')
   for time_steps in (40, 4):

@@ -613,7 +613,8 @@ def main():
     if missing := not_installed(modules):
       print(
         f'{library} is left out, {" and ".join(missing)} not installed: '
-        f'pip install {" ".join(modules)}'
+        f'pip install {" ".join(modules)}',
+        file=sys.stderr,
       )
     else:
       libraries.append(library)

@@ -15,7 +15,7 @@ import sys
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 _BLOCK = re.compile(
-  r'(?P<before><!-- output of: (?P<command>.+?) -->\n```\n)'
+  r'(?P<before><!-- output of: (?P<command>[^\n]+?) -->\n```\n)'
   r'(?P<output>.*?)(?=```\n)',
   re.DOTALL,
 )
@@ -48,14 +48,16 @@ def main():
   for name in parser.parse_args().benchmarks:
     _, *arguments = shlex.split(by_name[name])
     print(f'running {by_name[name]} ...', flush=True)
-    output = subprocess.run(
+    done = subprocess.run(
       [sys.executable, *arguments],
       cwd=REPOSITORY,
       stdout=subprocess.PIPE,
       text=True,
-      check=True,
-    ).stdout
+    )
+    output = done.stdout
     print(output, end='', flush=True)
+    if done.returncode or not output:
+      raise SystemExit(f'{by_name[name]} has failed: README.md is as it was')
     # Read anew, since a benchmark may take long enough for it to be edited.
     new = replaced(readme.read_text(), by_name[name], output)
     half = readme.with_suffix('.new')

@@ -2,8 +2,8 @@
 
 Prints, for the paper's networks, the time of a training step (forward,
 backward, update) and of inference as a multiple of the network whose neurons
-are ReLUs, and the training step of each memory mode as a multiple of the
-fastest: median and quartiles of the ratios turn by turn, in one process. The
+are ReLUs, and the training step of each memory mode, and of blocks in loops, as
+a multiple of the fastest: median and quartiles of the ratios turn by turn, in one process. The
 network with ReLU is this repository's code, with the same compiler options.
 """
 
@@ -18,7 +18,7 @@ from mlf_jax.models import memory
 def main():
   """Measures one network after the other."""
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-  parser.add_argument('--repetitions', type=cases.two_or_more, default=11)
+  parser.add_argument('--repetitions', type=cases.two_or_more, default=7)
   parser.add_argument(
     '--networks',
     nargs='+',
@@ -36,6 +36,7 @@ def _measure(name, constructor, shape, repetitions):
   networks = {'ReLU': cases.Case(constructor, shape, cases.relu)} | {
     mode: cases.Case(constructor, shape, memory=mode) for mode in memory.MODES
   }
+  networks['in loops'] = cases.Case(constructor, shape, scan_blocks=True)
   options = cases.options()
   training = cases.race(
     {n: _trainer(case, options) for n, case in networks.items()}, repetitions
@@ -52,7 +53,7 @@ def _measure(name, constructor, shape, repetitions):
       f'{cases.ratio(seconds["fastest"], seconds["ReLU"])}, '
       f'ReLU {milliseconds:.0f} ms'
     )
-  for mode in memory.MODES[1:]:
+  for mode in (*memory.MODES[1:], 'in loops'):
     print(
       f'  training   {mode} / fastest '
       f'{cases.ratio(training[mode], training["fastest"])}'

@@ -253,16 +253,19 @@ def _memory(arguments):
   num_devices = parallel.DataParallel(config.parallel).num_devices
   config_lib.validate(config, num_devices)
   of_device = config.batch_size // num_devices
+  print('compiling smaller batches ...', flush=True)
   predicted = footprint.predict(config, of_device)
   print(
     f'{config.data.name}, T = {config.model.time_steps}, memory '
     f'{config.memory}, batch {config.batch_size} on {num_devices} device'
     f'{"s" * (num_devices > 1)}: {predicted.bytes(of_device) / 1e6:,.0f} MB a '
-    f'device ({predicted.fixed / 1e6:,.0f} MB, and '
-    f'{predicted.per_sample / 1e6:,.2f} MB a sample)'
+    f'device ({predicted.fixed / 1e6:,.1f} MB, and '
+    f'{predicted.per_sample / 1e6:,.2f} MB for each of its samples)'
   )
   if arguments.bytes:
-    largest = footprint.largest_batch(config, int(arguments.bytes))
+    largest = footprint.largest_batch(
+      config, int(arguments.bytes), of_device, predicted
+    )
     if not largest:
       print(f'not even 4 samples fit into {arguments.bytes:,.0f} bytes')
       return 1

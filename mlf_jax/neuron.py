@@ -243,7 +243,7 @@ def run(
   if affine is not None:
     chex.assert_shape(tuple(affine), x.shape[-1:])
     chex.assert_type(tuple(affine), u.dtype)
-  x, u, affine, threshold, decay = _vary_alike(
+  x, u, affine, threshold, decay = vary_alike(
     x,
     u,
     affine,
@@ -256,7 +256,7 @@ def run(
   return MLFState(u), spikes
 
 
-def _vary_alike(*trees):
+def vary_alike(*trees):
   """Marks arrays as varying over the mesh axes that any of them varies over.
 
   Inside `shard_map` a loop's carry and a custom backward pass must vary over

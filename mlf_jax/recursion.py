@@ -110,9 +110,14 @@ def run(
     Final membrane potentials, and spikes in the dtype of `x`.
   """
   del width, surrogate
-  if x.shape[0] <= _UNROLL_LIMIT:
+  if _is_unrolled(x):
     return _forward_unrolled(x, u, affine, thresholds, decay)
   return _forward_looped(x, u, affine, thresholds, decay)
+
+
+def _is_unrolled(x):
+  # A tile of no neurons cannot be cut out.
+  return x.shape[0] <= _UNROLL_LIMIT or not x.size
 
 
 def _run_fwd(width, surrogate, *operands):
@@ -125,7 +130,7 @@ def _run_bwd(width, surrogate, residuals, cotangents):
   window = functools.partial(
     surrogate_lib.derivative, width=width, surrogate=surrogate
   )
-  if x.shape[0] <= _UNROLL_LIMIT:
+  if _is_unrolled(x):
     d_current, d_u, d_thresholds, d_decay = _backward_unrolled(
       window, x if affine is None else affine(x), u, g, later, thresholds, decay
     )

@@ -45,3 +45,10 @@ def x64():
   """Runs the test in double precision."""
   with jax.enable_x64(True):
     yield
+
+
+@pytest.fixture
+def flax_pools():
+  """Flax's average pool, in the VGG, divides by an integer."""
+  with jax.numpy_dtype_promotion('standard'):
+    yield

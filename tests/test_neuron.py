@@ -33,6 +33,11 @@ def fold(params, x, state=None):
   return state, jnp.stack(spikes)
 
 
+def scanned(params, x, state):
+  """The same as JAX differentiates it without writing every timestep out."""
+  return jax.lax.scan(functools.partial(neuron.step, params), state, x)
+
+
 def current(shape, seed=0, dtype=jnp.float32):
   return 1.5 * jax.random.normal(jax.random.key(seed), shape, dtype)
 
@@ -122,6 +127,43 @@ def test_gradient_equals_autodiff_of_folded_step(x64, time, kind):
   chex.assert_trees_all_close(*gradients, rtol=1e-12, atol=1e-12)
   for leaf in jax.tree.leaves(gradients[0]):
     assert np.all(np.isfinite(leaf)) and np.any(leaf != 0)
+
+
+@pytest.mark.parametrize('dtype', ['float64', 'float32', 'bfloat16'])
+@pytest.mark.parametrize('time', [1, 6, 7, 40])
+@pytest.mark.parametrize('levels', [1, 2, 3, 4])
+def test_gradient_for_levels_times_and_dtypes(levels, time, dtype):
+  """On both sides of where the loop over time is written out; odd shapes."""
+  with jax.enable_x64(dtype == 'float64'):
+    kind = surrogate.SURROGATES[levels % len(surrogate.SURROGATES)]
+    params = MLFParams(tuple(0.6 + np.arange(levels)), 0.4, surrogate=kind)
+    shape = (3, 5, 7)
+    x = current((time, *shape), dtype=dtype)
+    wide = neuron.membrane_dtype(jnp.dtype(dtype))
+    state = state_of(params, shape, dtype=wide)
+    weights = current(x.shape, 3, dtype)
+
+    def pulled(simulate):
+      def both(x, state):
+        (state, spikes), pull = jax.vjp(
+          functools.partial(simulate, params), x, state
+        )
+        return spikes, pull((state, weights))
+
+      return jax.jit(both)(x, state)
+
+    (spikes, gradients), (expected, of_step) = (
+      pulled(neuron.run),
+      pulled(scanned),
+    )
+    np.testing.assert_array_equal(spikes, expected)
+    tolerance = {'float64': 1e-12, 'float32': 1e-5, 'bfloat16': 1e-2}[dtype]
+    chex.assert_trees_all_close(
+      *jax.tree.map(lambda a: a.astype(wide), (gradients, of_step)),
+      rtol=tolerance,
+      atol=tolerance,
+    )
+    assert all(np.any(g != 0) for g in jax.tree.leaves(gradients))
 
 
 def test_threshold_and_decay_gradients_closed_form(x64):

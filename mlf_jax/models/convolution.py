@@ -6,8 +6,10 @@ It says in what dtype the input is kept, and how they run inside a loop.
 import functools
 from collections.abc import Callable
 
+import chex
 import jax
 
+from mlf_jax import neuron
 from mlf_jax.models import memory
 
 
@@ -18,8 +20,8 @@ def of(conv: Callable, largest: int | None, in_loop: bool = False) -> Callable:
     conv: the module.
     largest: if not None, its input is whole numbers from 0 to this, and is kept
       in the narrowest dtype that holds them.
-    in_loop: whether it runs in a `jax.lax.scan`. It then has stride 1 and an
-      odd kernel, and leaves height and width as they are.
+    in_loop: whether it runs in a `jax.lax.scan`. It then has an odd kernel and
+      leaves height and width as they are, without stride or dilation.
   """
   if largest is None and not in_loop:
     return conv
@@ -45,16 +47,14 @@ def convolution(largest: int | None, in_loop: bool = False) -> Callable:
       gradients = functools.partial(_gradients, apply)
       if not in_loop:
         return gradients(*operands)
-      precision = kwargs.get('precision')
+      chex.assert_equal_shape([lhs[..., 0], g[..., 0]])
       return jax.lax.platform_dependent(
-        *operands,
-        cpu=functools.partial(_channels_last_gradients, precision),
-        default=gradients,
+        *operands, cpu=_channels_last_gradients, default=gradients
       )
 
-    conv = jax.custom_vjp(apply)
-    conv.defvjp(forward, backward)
-    return conv(lhs, rhs)
+    with_gradients = jax.custom_vjp(apply)
+    with_gradients.defvjp(forward, backward)
+    return with_gradients(*neuron.vary_alike(lhs, rhs))
 
   return conv
 
@@ -66,11 +66,11 @@ def _gradients(apply, lhs, rhs, g):
   return d_lhs, d_rhs
 
 
-def _channels_last_gradients(precision, lhs, rhs, g):
+def _channels_last_gradients(lhs, rhs, g):
   """The same as convolutions whose channels come last.
 
   XLA for CPUs brings others into this form, but not those inside a loop, which
-  it runs 50 times slower.
+  it runs far slower: DS-ResNet-20 for CIFAR-10 took 65 s a step instead of 1.3.
   """
   height, width = rhs.shape[:2]
   conv = functools.partial(
@@ -78,7 +78,6 @@ def _channels_last_gradients(precision, lhs, rhs, g):
     window_strides=(1, 1),
     padding=[(height // 2,) * 2, (width // 2,) * 2],
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    precision=precision,
   )
   d_lhs = conv(g, rhs[::-1, ::-1].swapaxes(2, 3))
   # Channels of the input take the place of the batch, and the batch theirs.

@@ -14,7 +14,8 @@ from jax.ad_checkpoint import checkpoint_name
 from mlf_jax.errors import unknown
 from mlf_jax.norm import STATISTICS
 
-# fastest: whatever JAX keeps. balanced: inputs of convolutions as whole
+# fastest: whatever JAX keeps (in a loop over blocks: currents and inputs of
+# convolutions). balanced: inputs of convolutions as whole
 # numbers. smallest: inputs of blocks alone, as whole numbers; the blocks are
 # run again in the backward pass.
 MODES = ('fastest', 'balanced', 'smallest')
@@ -32,7 +33,11 @@ def check(mode: str) -> None:
 
 
 def policy(mode: str) -> Callable:
-  """For `jax.checkpoint`: what a mode keeps of a block, by name."""
+  """For `jax.checkpoint`: what a mode keeps of a block, by name.
+
+  In a loop over blocks for every mode, outside of it for 'smallest' alone. An
+  input of a convolution is narrow or not before it gets its name.
+  """
   names = (INPUT_OF_CONVOLUTION, CURRENT)
   if mode == 'smallest':
     names = (INPUT_OF_BLOCK,)
@@ -81,7 +86,10 @@ def settle(counts: jax.Array) -> jax.Array:
   def loop(counts):
     never = jnp.iinfo(counts.dtype).max
     return jax.lax.while_loop(
-      lambda c: c.reshape(-1)[0] == never, lambda c: c - 1, counts
+      # Of no numbers at all, there is no first one.
+      lambda c: (c.reshape(-1)[:1] == never).any(),
+      lambda c: c - 1,
+      counts,
     )
 
   return jax.lax.platform_dependent(
@@ -99,6 +107,8 @@ def keep(x: jax.Array, largest: int | None) -> jax.Array:
   Returns:
     `x`, made from what is kept.
   """
+  if largest is None:
+    return checkpoint_name(x, INPUT_OF_BLOCK)
 
   def make(x):
     return narrowed(x, largest, INPUT_OF_BLOCK).astype(x.dtype)

@@ -50,7 +50,7 @@ class BasicBlock(nn.Module):
     memory: one of `memory.MODES`.
     num_levels: levels of the units, K.
     largest_input: `x` holds whole numbers from 0 to this; None if it does not.
-    in_loop: whether it runs in a `jax.lax.scan`.
+    in_loop: whether it runs in a `jax.lax.scan`; without a projection then.
   """
 
   features: int
@@ -132,10 +132,13 @@ class SpikingResNet(nn.Module):
     normalize_input: tdBN without gamma and beta on the input.
     memory: what is kept for the backward pass, one of `memory.MODES`; the
       numbers are the same.
-    scan_blocks: run the blocks of a stage that are alike in one loop. Variables
-      and numbers are the same; compilation takes as long for 482 layers as for
-      20, a step somewhat longer, and the loop's copy of the weights is in
-      memory besides them.
+    scan_blocks: run the blocks of a stage that are alike, if there are two or
+      more, in one loop. The variables are the same, and the numbers to rounding
+      (in bfloat16 XLA leaves out roundings, not the same ones in a loop).
+      Compilation grows little with depth; a step takes somewhat longer, and
+      besides the weights there is the loop's copy of them, and of their
+      gradients. Only 'batch_stats' and 'membrane_potential' come out of the
+      loop, not 'intermediates'.
     dtype: dtype of the convolutions; membranes, statistics and parameters are
       float32 or wider.
     axis_name: mesh or `pmap` axis over which the batch is divided.
@@ -182,6 +185,10 @@ class SpikingResNet(nn.Module):
         f"shortcut must be 'mlf', 'norm' or None, got {self.shortcut!r}"
       )
     memory.check(self.memory)
+    if not isinstance(self.scan_blocks, bool):
+      raise UserError(
+        f'scan_blocks must be True or False, got {self.scan_blocks!r}'
+      )
     layers.check_neuron(self)
     super().__post_init__()
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mlf_jax.errors import UserError
 from mlf_jax.models import layers
 
 
@@ -35,7 +36,11 @@ def run(
 
   Returns:
     The result of the last block. The collections 'batch_stats' and
-    'membrane_potential' of `parent` are updated where they are mutable.
+    'membrane_potential' of `parent` are updated where they are mutable; what
+    blocks put into others, such as 'intermediates', is lost.
+
+  Raises:
+    UserError: the variables of a block are not shaped as those of the first.
   """
   mutable = [
     collection
@@ -57,6 +62,13 @@ def run(
     }
     for name in names
   ]
+  shapes = [jax.tree.map(jnp.shape, of_block) for of_block in of_blocks]
+  for name, shape in zip(names, shapes, strict=True):
+    if shape != shapes[0]:
+      raise UserError(
+        f'{name} must have the variables that {names[0]} has, in the same '
+        f'shapes: {shapes[0]}, got {shape}'
+      )
   stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *of_blocks)
   x, updated = jax.lax.scan(body, x, stacked)
   for i, name in enumerate(names):

@@ -84,10 +84,9 @@ def default(
     m.residual = 'ds'
     # How a projection shortcut ends; empty: 'mlf' for ds, 'norm' for plain.
     m.shortcut = ''
-    # Blocks of a stage that are alike run in one loop. The same numbers from
-    # the same parameters, and hundreds of layers compile in seconds. Measured
-    # on a CPU: a step takes 4 to 30 % longer, and as many bytes more as the
-    # weights.
+    # Blocks of a stage that are alike run in one loop: the same numbers to
+    # rounding, and hundreds of layers compile in a minute or two. Measured on a
+    # CPU: a step takes 4 to 30 % longer, and twice the bytes of the weights.
     m.scan_blocks = False
   elif model == 'spiking_vgg16':
     m.dropout_rate = 0.25

@@ -43,11 +43,17 @@ class Footprint:
     return max(0, int((limit - self.fixed) // self.per_sample))
 
 
-def measure(config: ml_collections.ConfigDict, batch_size: int) -> int:
-  """Bytes that the compiled training step takes, by `memory_analysis`.
+def compile_step(
+  config: ml_collections.ConfigDict, batch_size: int
+) -> jax.stages.Compiled:
+  """The training step of a run, without its data and parameters.
 
-  Arguments, results that are no arguments' buffers, and temporaries, on one
-  device for a batch of `batch_size` samples; nothing is executed.
+  Args:
+    config: the configuration.
+    batch_size: samples on the one device it is compiled for.
+
+  Returns:
+    The compiled step, which takes the buffers of its state.
   """
   shape, num_classes = data.sample_shape(
     config.data.name,
@@ -81,19 +87,31 @@ def measure(config: ml_collections.ConfigDict, batch_size: int) -> int:
         ema=config.ema_decay > 0,
       )
     )
-    batch = data.train_batch(
-      stand_in,
-      batch_size,
-      config.seed,
-      0,
-      with_partners=augmentation.mixes(config),
+    # One sample says what a batch is made of, which itself may not fit.
+    sample = data.train_batch(
+      stand_in, 1, config.seed, 0, with_partners=augmentation.mixes(config)
     )
-    compiled = (
-      parallel.map(steps.train, donate=True)
-      .lower(state, parallel.put(batch))
-      .compile()
-    )
-  taken = compiled.memory_analysis()
+
+    def of_batch(on_host, on_device):
+      # For `pmap` there is an axis of devices before that of the batch.
+      axis = on_device.ndim - on_host.ndim
+      shape = list(on_device.shape)
+      shape[axis] = batch_size
+      return jax.ShapeDtypeStruct(
+        shape, on_device.dtype, sharding=on_device.sharding
+      )
+
+    batch = jax.tree.map(of_batch, sample, parallel.put(sample))
+    return parallel.map(steps.train, donate=True).lower(state, batch).compile()
+
+
+def measure(config: ml_collections.ConfigDict, batch_size: int) -> int:
+  """Bytes that the compiled training step takes, by `memory_analysis`.
+
+  Arguments, results that are no arguments' buffers, and temporaries, on one
+  device for a batch of `batch_size` samples; nothing is executed.
+  """
+  taken = compile_step(config, batch_size).memory_analysis()
   return (
     taken.argument_size_in_bytes
     + taken.output_size_in_bytes
@@ -116,7 +134,7 @@ def predict(config: ml_collections.ConfigDict, batch_size: int) -> Footprint:
   if batch_size < 4:
     raise UserError(
       'a prediction is made from smaller batches and needs at least 4 samples '
-      f'a device, got {batch_size}'
+      f'a device, got {batch_size}; config.batch_size is that of all devices'
     )
   small, large = batch_size // 4, batch_size // 2
   of_small, of_large = (measure(config, size) for size in (small, large))
@@ -124,20 +142,27 @@ def predict(config: ml_collections.ConfigDict, batch_size: int) -> Footprint:
   return Footprint(of_large - large * per_sample, per_sample)
 
 
-def largest_batch(config: ml_collections.ConfigDict, limit: int) -> int:
+def largest_batch(
+  config: ml_collections.ConfigDict,
+  limit: int,
+  size: int,
+  predicted: Footprint,
+) -> int:
   """The largest batch of one device that fits, by prediction.
 
   Args:
     config: the configuration.
     limit: bytes of the device.
+    size: samples of a batch, at least 4.
+    predicted: what `predict` says near that batch.
 
   Returns:
     Samples; 0 if fewer than 4 fit.
   """
-  size = 8
   while True:
-    fits = predict(config, size).largest_batch(limit)
-    # What was compiled is at least an eighth of what is predicted.
-    if fits <= 2 * size or size >= _LARGEST_BATCH:
+    fits = predicted.largest_batch(limit)
+    # What was compiled is neither far below what fits nor above it.
+    if size // 2 <= fits <= 2 * size or fits < 4 or size >= _LARGEST_BATCH:
       return fits if fits >= 4 else 0
     size = min(fits, 8 * size)
+    predicted = predict(config, size)

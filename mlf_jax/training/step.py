@@ -104,7 +104,7 @@ class Steps:
 
     finite = jnp.isfinite(loss)
     for g, update in zip(
-      *map(jax.tree.leaves, (gradient, updates)), strict=True
+      jax.tree.leaves(gradient), jax.tree.leaves(updates), strict=True
     ):
       finite &= (jnp.isfinite(g) & jnp.isfinite(update)).all()
     # Else XLA repeats all of this in front of every leaf that it decides on,

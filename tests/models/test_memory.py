@@ -8,11 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.extend import core
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 from mlf_jax import UserError, models
 from mlf_jax.models import convolution, memory
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import footprint
+from tests import quick
 from tests.training import tiny
 
 SHAPE = (2, 7, 9, 10, 2)
@@ -57,7 +60,7 @@ def test_modes_give_the_same_spikes_and_gradients(residual, time_steps):
 
 
 def deep(**attributes):
-  """Two and three blocks that are alike, and one that is not."""
+  """Two and three blocks that are alike, and two projections."""
   return models.SpikingResNet((2, 1, 4), (4, 6, 4), 3, 2, **attributes)
 
 
@@ -83,6 +86,29 @@ def test_blocks_in_a_loop_give_the_same_numbers(x64, residual, mode):
   assert jnp.any(results[0][2] != 0)
 
 
+@pytest.mark.parametrize('scan_blocks', [False, True])
+def test_shard_map_gathers_the_gradient_from_every_device(scan_blocks):
+  """Where JAX keeps account of what varies over the mesh, its default."""
+  mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
+  x = jax.random.normal(jax.random.key(0), (8, 2, 9, 11, 2)) * 3
+  model = deep(memory='balanced', scan_blocks=scan_blocks)
+  variables = model.init(jax.random.key(1), x)
+
+  def loss(params, x):
+    logits = model.apply({**variables, 'params': params}, x)
+    return jnp.square(logits - 1).sum()
+
+  across = jax.shard_map(
+    jax.grad(loss), mesh=mesh, in_specs=(P(), P('data')), out_specs=P()
+  )
+  chex.assert_trees_all_close(
+    jax.jit(across)(variables['params'], x),
+    jax.jit(jax.grad(loss))(variables['params'], x),
+    rtol=1e-4,
+    atol=1e-4,
+  )
+
+
 def test_projections_to_no_counts_run_in_a_loop_too(x64):
   x = jax.random.normal(jax.random.key(0), (2, 2, 9, 11, 2)) * 3
   results = []
@@ -97,6 +123,46 @@ def test_projections_to_no_counts_run_in_a_loop_too(x64):
     call = loss_and_gradients(model, variables, x)
     results.append(call(variables['params']))
   chex.assert_trees_all_close(*results, rtol=1e-10, atol=1e-10)
+
+
+def test_modes_of_vgg_give_the_same_numbers(x64, flax_pools):
+  x = jax.random.normal(jax.random.key(0), (2, 32, 32, 3)) * 3
+  generator = np.random.default_rng(0)
+  variables = jax.eval_shape(
+    models.SpikingVGG(3, 2, (0.05, 1.05), dtype='float64').init,
+    jax.random.key(1),
+    x,
+  )
+  # Such that units fire everywhere.
+  variables = jax.tree.map(
+    lambda s: generator.uniform(-0.02, 0.05, s.shape), variables
+  )
+  results = {}
+  for mode in memory.MODES:
+    model = models.SpikingVGG(
+      3, 2, thresholds=(0.05, 1.05), dtype='float64', memory=mode
+    )
+
+    def loss_fn(params, model=model):
+      logits, _ = model.apply(
+        {**variables, 'params': params},
+        x,
+        train=True,
+        mutable=['batch_stats'],
+        rngs={'dropout': jax.random.key(2)},
+      )
+      return jnp.square(logits - 1).sum(), logits
+
+    results[mode] = quick.jit(jax.grad(loss_fn, has_aux=True))(
+      variables['params']
+    )
+  gradients, logits = results['fastest']
+  assert jnp.any(gradients['feature0_conv']['kernel'] != 0)
+  assert jnp.unique(logits).size > 1
+  for mode in memory.MODES[1:]:
+    chex.assert_trees_all_close(
+      results[mode], results['fastest'], rtol=1e-9, atol=1e-9
+    )
 
 
 def test_counts_are_kept_in_the_narrowest_dtype_that_holds_them():
@@ -133,6 +199,27 @@ def test_the_largest_count_comes_through_unchanged(largest):
 def test_unknown_mode_is_named():
   with pytest.raises(UserError, match="memory 'least' is unknown"):
     network(memory='least')
+
+
+@pytest.mark.parametrize('mode', memory.MODES)
+def test_no_samples_give_no_logits(mode):
+  """Neither timesteps that are written out nor those of a loop need any."""
+  for time_steps in (2, 7):
+    model = network(time_steps, memory=mode)
+    x = jnp.zeros((0, time_steps, 8, 8, 2))
+    variables = model.init(jax.random.key(0), jnp.zeros((1, *x.shape[1:])))
+    assert model.apply(variables, x).shape == (0, 3)
+
+
+def test_blocks_that_are_not_alike_are_named():
+  x = jnp.zeros((1, 2, 8, 8, 2))
+  model = deep(scan_blocks=True)
+  variables = model.init(jax.random.key(0), x)
+  del variables['params']['layer1_1']['conv2']
+  with pytest.raises(UserError, match='layer1_1 must have the variables that'):
+    model.apply(variables, x)
+  with pytest.raises(UserError, match='must be True or False'):
+    deep(scan_blocks='False')
 
 
 def test_less_is_kept_in_each_mode():
@@ -215,7 +302,7 @@ def test_depth_adds_blocks_to_loops_only(mode):
 
 
 def kept_by_loops(jaxpr):
-  """Dtype and shape of all floating arrays that loops hand to the outside."""
+  """Dtype and shape of all arrays that loops stack for the outside."""
   return [
     v.aval
     for equation, _ in equations(jaxpr)
@@ -250,6 +337,8 @@ def test_memory_is_predicted_from_smaller_batches():
   np.testing.assert_allclose(predicted.bytes(32), measured, rtol=0.15)
   assert predicted.largest_batch(predicted.bytes(32) + 1) == 32
   assert predicted.largest_batch(0) == 0
+  largest = footprint.largest_batch(config, measured, 32, predicted)
+  assert abs(largest - 32) <= 0.15 * 32
 
 
 def test_a_prediction_needs_smaller_batches():

@@ -23,13 +23,6 @@ TINY = functools.partial(
 )
 
 
-@pytest.fixture
-def flax_pools():
-  """Flax's average pool divides by an integer."""
-  with jax.numpy_dtype_promotion('standard'):
-    yield
-
-
 def num_parameters(model, shape):
   variables = jax.eval_shape(
     model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32)

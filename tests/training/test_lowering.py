@@ -81,4 +81,4 @@ def test_compiled_step_is_linear_in_the_parameters():
   compiled = quick.jit(steps.train).lower(state, batch).compile()
   leaves = len(jax.tree.leaves(state.params))
   decisions = len(re.findall(r' and\(', compiled.as_text()))
-  assert leaves < decisions < leaves**2 / 4
+  assert leaves < decisions < 10 * leaves
