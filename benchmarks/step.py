@@ -3,8 +3,9 @@
 Prints, for the paper's networks, the time of a training step (forward,
 backward, update) and of inference as a multiple of the network whose neurons
 are ReLUs, and the training step of each memory mode, and of blocks in loops, as
-a multiple of the fastest: median and quartiles of the ratios turn by turn, in one process. The
-network with ReLU is this repository's code, with the same compiler options.
+a multiple of the fastest: median and quartiles of the ratios turn by turn, in
+one process. The network with ReLU is this repository's code, with the same
+compiler options.
 """
 
 import argparse

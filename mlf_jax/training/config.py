@@ -86,7 +86,7 @@ def default(
     m.shortcut = ''
     # Blocks of a stage that are alike run in one loop: the same numbers to
     # rounding, and hundreds of layers compile in a minute or two. Measured on a
-    # CPU: a step takes 4 to 30 % longer, and twice the bytes of the weights.
+    # CPU: a step takes 4 to 19 % longer, and twice the bytes of the weights.
     m.scan_blocks = False
   elif model == 'spiking_vgg16':
     m.dropout_rate = 0.25
@@ -124,8 +124,8 @@ def default(
   # What is kept for the backward pass. The numbers are the same; measured on a
   # CPU with the paper's networks, as a part of what fastest takes:
   #   fastest   all that JAX keeps.
-  #   balanced  72 to 80 % of the temporaries, 92 to 99 % of the time.
-  #   smallest  53 to 71 % of the temporaries, 106 to 109 % of the time.
+  #   balanced  72 to 81 % of the temporaries, 94 to 96 % of the time.
+  #   smallest  52 to 71 % of the temporaries, 109 to 111 % of the time.
   c.memory = 'fastest'
   c.parallel = 'shard_map'
   # Steps between two lines of metrics.jsonl.

@@ -1,6 +1,7 @@
 """Memory modes: the same numbers in less memory; the design of the step."""
 
 import collections
+import functools
 
 import chex
 import jax
@@ -27,14 +28,14 @@ def network(time_steps=7, **attributes):
   )
 
 
-def loss_and_gradients(model, variables, x):
+def loss_and_gradients(model, variables, x, jit=quick.jit):
   def loss_fn(params):
     logits, new = model.apply(
       {**variables, 'params': params}, x, train=True, mutable=['batch_stats']
     )
     return jnp.square(logits - 1).sum(), (logits, new)
 
-  return jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+  return jit(jax.value_and_grad(loss_fn, has_aux=True))
 
 
 @pytest.mark.parametrize(('residual', 'time_steps'), [('ds', 7), ('plain', 2)])
@@ -43,7 +44,7 @@ def test_modes_give_the_same_spikes_and_gradients(residual, time_steps):
   results = {}
   for mode in memory.MODES:
     model = network(time_steps, residual=residual, memory=mode)
-    variables = model.init(jax.random.key(1), x)
+    variables = quick.jit(model.init)(jax.random.key(1), x)
     call = loss_and_gradients(model, variables, x)
     results[mode] = call(variables['params'])
   (_, (logits, stats)), gradients = results['fastest']
@@ -74,12 +75,13 @@ def test_blocks_in_a_loop_give_the_same_numbers(x64, residual, mode):
     model = deep(
       residual=residual, memory=mode, dtype='float64', scan_blocks=scan_blocks
     )
-    variables = model.init(jax.random.key(1), x)
+    variables = quick.jit(model.init)(jax.random.key(1), x)
     call = loss_and_gradients(model, variables, x)
-    piece, carried = model.apply(variables, x, mutable=['membrane_potential'])
-    ended = model.apply(
-      {**variables, **carried}, x, mutable=['membrane_potential']
+    apply = quick.jit(
+      functools.partial(model.apply, mutable=['membrane_potential'])
     )
+    piece, carried = apply(variables, x)
+    ended = apply({**variables, **carried}, x)
     trained = call(variables['params'])
     results.append((variables, trained, piece, carried, ended))
   chex.assert_trees_all_close(*results, rtol=1e-10, atol=1e-10)
@@ -92,7 +94,7 @@ def test_shard_map_gathers_the_gradient_from_every_device(scan_blocks):
   mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
   x = jax.random.normal(jax.random.key(0), (8, 2, 9, 11, 2)) * 3
   model = deep(memory='balanced', scan_blocks=scan_blocks)
-  variables = model.init(jax.random.key(1), x)
+  variables = quick.jit(model.init)(jax.random.key(1), x)
 
   def loss(params, x):
     logits = model.apply({**variables, 'params': params}, x)
@@ -102,8 +104,8 @@ def test_shard_map_gathers_the_gradient_from_every_device(scan_blocks):
     jax.grad(loss), mesh=mesh, in_specs=(P(), P('data')), out_specs=P()
   )
   chex.assert_trees_all_close(
-    jax.jit(across)(variables['params'], x),
-    jax.jit(jax.grad(loss))(variables['params'], x),
+    quick.jit(across)(variables['params'], x),
+    quick.jit(jax.grad(loss))(variables['params'], x),
     rtol=1e-4,
     atol=1e-4,
   )
@@ -119,7 +121,7 @@ def test_projections_to_no_counts_run_in_a_loop_too(x64):
       dtype='float64',
       scan_blocks=scan_blocks,
     )
-    variables = model.init(jax.random.key(1), x)
+    variables = quick.jit(model.init)(jax.random.key(1), x)
     call = loss_and_gradients(model, variables, x)
     results.append(call(variables['params']))
   chex.assert_trees_all_close(*results, rtol=1e-10, atol=1e-10)
@@ -207,14 +209,16 @@ def test_no_samples_give_no_logits(mode):
   for time_steps in (2, 7):
     model = network(time_steps, memory=mode)
     x = jnp.zeros((0, time_steps, 8, 8, 2))
-    variables = model.init(jax.random.key(0), jnp.zeros((1, *x.shape[1:])))
-    assert model.apply(variables, x).shape == (0, 3)
+    variables = quick.jit(model.init)(
+      jax.random.key(0), jnp.zeros((1, *x.shape[1:]))
+    )
+    assert quick.jit(model.apply)(variables, x).shape == (0, 3)
 
 
 def test_blocks_that_are_not_alike_are_named():
   x = jnp.zeros((1, 2, 8, 8, 2))
   model = deep(scan_blocks=True)
-  variables = model.init(jax.random.key(0), x)
+  variables = quick.jit(model.init)(jax.random.key(0), x)
   del variables['params']['layer1_1']['conv2']
   with pytest.raises(UserError, match='layer1_1 must have the variables that'):
     model.apply(variables, x)
@@ -231,7 +235,7 @@ def test_less_is_kept_in_each_mode():
     variables = jax.eval_shape(model.init, jax.random.key(0), x)
     # Of the parameters alone; the statistics are constants.
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape), variables)
-    call = loss_and_gradients(model, zeros, x)
+    call = loss_and_gradients(model, zeros, x, jax.jit)
     taken[mode] = (
       call.lower(zeros['params'])
       .compile(
