@@ -28,7 +28,7 @@ def network(time_steps=7, **attributes):
   )
 
 
-def loss_and_gradients(model, variables, x, jit=quick.jit):
+def loss_and_gradients(model, variables, x, jit=jax.jit):
   def loss_fn(params):
     logits, new = model.apply(
       {**variables, 'params': params}, x, train=True, mutable=['batch_stats']
