@@ -179,11 +179,15 @@ def race(runners, repetitions, warm_up=2):
   return seconds
 
 
+def spread(values, how='.2f') -> str:
+  """Median and quartiles as text, each number formatted as `how` says."""
+  low, _, high = statistics.quantiles(values, n=4)
+  return f'{statistics.median(values):{how}} ({low:{how}}-{high:{how}})'
+
+
 def ratio(seconds, base) -> str:
   """Median and quartiles of the ratios turn by turn, as text."""
-  ratios = [s / b for s, b in zip(seconds, base, strict=True)]
-  low, _, high = statistics.quantiles(ratios, n=4)
-  return f'{statistics.median(ratios):.2f} ({low:.2f}-{high:.2f})'
+  return spread([s / b for s, b in zip(seconds, base, strict=True)])
 
 
 def two_or_more(text: str) -> int:

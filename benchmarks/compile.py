@@ -111,9 +111,11 @@ def start(repetitions):
     float(subprocess.check_output([sys.executable, '-c', program]))
     for _ in range(repetitions)
   ]
-  print(f'import mlf_jax: {_seconds(imports)}')
+  print(f'import mlf_jax: {cases.spread(imports, ".1f")} s')
   first_steps = [_first_step() for _ in range(repetitions)]
-  print(f'python train.py to the first step: {_seconds(first_steps)}')
+  print(
+    f'python train.py to the first step: {cases.spread(first_steps, ".1f")} s'
+  )
 
 
 def _first_step():
@@ -145,7 +147,7 @@ def batches(repetitions):
     config, run_lib.load(config).train_set, repetitions
   )
   times = [t / m for t, m in zip(training, making, strict=True)]
-  print(f'digits: batches are made {_spread(times, ".0f")} times as fast')
+  print(f'digits: batches are made {cases.spread(times, ".0f")} times as fast')
 
   config = cases.configuration('cifar10')
   rng = np.random.default_rng(0)
@@ -164,7 +166,7 @@ def batches(repetitions):
   parts = [100 * m / t for t, m in zip(training, making, strict=True)]
   print(
     f'random images as CIFAR-10: making a batch of {config.batch_size} takes '
-    f'{_spread(parts, ".4f")} % of a step of '
+    f'{cases.spread(parts, ".4f")} % of a step of '
     f'{statistics.median(training):.1f} s'
   )
 
@@ -197,15 +199,6 @@ def _making_and_training(config, train_set, repetitions):
 
   seconds = cases.race({'make': make_epoch, 'train': train}, repetitions)
   return [s / count for s in seconds['make']], seconds['train']
-
-
-def _spread(values, how):
-  low, _, high = statistics.quantiles(values, n=4)
-  return f'{statistics.median(values):{how}} ({low:{how}}-{high:{how}})'
-
-
-def _seconds(values):
-  return f'{_spread(values, ".1f")} s'
 
 
 PARTS = {
