@@ -18,8 +18,10 @@ from mlf_jax.training import run as run_lib
 from mlf_jax.training import state as state_lib
 from mlf_jax.training.parallel import DataParallel
 
-# A larger batch than any device holds ends the search for the largest.
+# The search for the largest batch ends at one larger than any device holds, and
+# after as many predictions as lead there from the smallest.
 _LARGEST_BATCH = 2**20
+_MOST_PREDICTIONS = 7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,10 +161,13 @@ def largest_batch(
   Returns:
     Samples; 0 if fewer than 4 fit.
   """
-  while True:
+  for _ in range(_MOST_PREDICTIONS):
     fits = predicted.largest_batch(limit)
-    # What was compiled is neither far below what fits nor above it.
-    if size // 2 <= fits <= 2 * size or fits < 4 or size >= _LARGEST_BATCH:
-      return fits if fits >= 4 else 0
-    size = min(fits, 8 * size)
-    predicted = predict(config, size)
+    if fits < 4:
+      return 0
+    # Near what was predicted, or as large as is looked for.
+    nearer = min(fits, 8 * size, _LARGEST_BATCH)
+    if size // 2 <= fits <= 2 * size or nearer == size:
+      break
+    size, predicted = nearer, predict(config, nearer)
+  return fits

@@ -65,27 +65,47 @@ def deep(**attributes):
   return models.SpikingResNet((2, 1, 4), (4, 6, 4), 3, 2, **attributes)
 
 
-@pytest.mark.parametrize('residual', ['ds', 'plain'])
-@pytest.mark.parametrize('mode', memory.MODES)
-def test_blocks_in_a_loop_give_the_same_numbers(x64, residual, mode):
-  """Also evaluated, and with membranes carried from piece to piece."""
+@pytest.mark.parametrize(
+  ('attributes', 'modes'),
+  [
+    ({'residual': 'ds'}, memory.MODES),
+    ({'residual': 'plain'}, memory.MODES),
+    # The sums that enter a block are no counts.
+    ({'shortcut': 'norm'}, ('balanced',)),
+  ],
+)
+def test_blocks_in_a_loop_give_the_same_numbers(x64, attributes, modes):
+  """Loss, gradients and batch statistics."""
+  x = jax.random.normal(jax.random.key(0), (2, 2, 9, 11, 2)) * 3
+  model = deep(dtype='float64', **attributes)
+  variables = quick.jit(model.init)(jax.random.key(1), x)
+  expected = loss_and_gradients(model, variables, x, quick.jit)(
+    variables['params']
+  )
+  for mode in modes:
+    looped = model.clone(memory=mode, scan_blocks=True)
+    trained = loss_and_gradients(looped, variables, x, quick.jit)(
+      variables['params']
+    )
+    chex.assert_trees_all_close(trained, expected, rtol=1e-10, atol=1e-10)
+  assert all(np.any(g != 0) for g in jax.tree.leaves(expected[1]))
+
+
+def test_blocks_in_a_loop_have_variables_and_state_of_their_own(x64):
+  """Drawn alike, and membranes are carried from piece to piece."""
   x = jax.random.normal(jax.random.key(0), (2, 2, 9, 11, 2)) * 3
   results = []
   for scan_blocks in (False, True):
-    model = deep(
-      residual=residual, memory=mode, dtype='float64', scan_blocks=scan_blocks
-    )
+    model = deep(dtype='float64', scan_blocks=scan_blocks)
     variables = quick.jit(model.init)(jax.random.key(1), x)
-    call = loss_and_gradients(model, variables, x)
     apply = quick.jit(
       functools.partial(model.apply, mutable=['membrane_potential'])
     )
     piece, carried = apply(variables, x)
     ended = apply({**variables, **carried}, x)
-    trained = call(variables['params'])
-    results.append((variables, trained, piece, carried, ended))
+    results.append((variables, piece, carried, ended))
   chex.assert_trees_all_close(*results, rtol=1e-10, atol=1e-10)
-  assert jnp.any(results[0][2] != 0)
+  assert jnp.any(results[0][1] != 0)
 
 
 @pytest.mark.parametrize('scan_blocks', [False, True])
@@ -109,22 +129,6 @@ def test_shard_map_gathers_the_gradient_from_every_device(scan_blocks):
     rtol=1e-4,
     atol=1e-4,
   )
-
-
-def test_projections_to_no_counts_run_in_a_loop_too(x64):
-  x = jax.random.normal(jax.random.key(0), (2, 2, 9, 11, 2)) * 3
-  results = []
-  for scan_blocks in (False, True):
-    model = deep(
-      shortcut='norm',
-      memory='balanced',
-      dtype='float64',
-      scan_blocks=scan_blocks,
-    )
-    variables = quick.jit(model.init)(jax.random.key(1), x)
-    call = loss_and_gradients(model, variables, x)
-    results.append(call(variables['params']))
-  chex.assert_trees_all_close(*results, rtol=1e-10, atol=1e-10)
 
 
 def test_modes_of_vgg_give_the_same_numbers(x64, flax_pools):
@@ -343,6 +347,46 @@ def test_memory_is_predicted_from_smaller_batches():
   assert predicted.largest_batch(0) == 0
   largest = footprint.largest_batch(config, measured, 32, predicted)
   assert abs(largest - 32) <= 0.15 * 32
+
+
+@pytest.mark.parametrize(
+  ('fixed', 'first', 'later', 'expected'),
+  [
+    # One prediction is enough, or another nearer to what fits.
+    (0, 1000.0, None, 40),
+    (0, 10.0, 20.0, 2000),
+    # Less fits than was asked for; nothing does.
+    (0, 4000.0, 4000.0, 10),
+    (39000, 500.0, None, 0),
+  ],
+)
+def test_largest_batch_is_predicted_near_what_fits(
+  monkeypatch, fixed, first, later, expected
+):
+  sizes = []
+
+  def predict(config, size):
+    sizes.append(size)
+    return footprint.Footprint(0, later)
+
+  monkeypatch.setattr(footprint, 'predict', predict)
+  predicted = footprint.Footprint(fixed, first)
+  assert footprint.largest_batch(None, 40000, 32, predicted) == expected
+  if later is None:
+    assert not sizes
+  else:
+    assert sizes[-1] // 2 <= expected <= 2 * sizes[-1]
+
+
+def test_search_for_the_largest_batch_ends(monkeypatch):
+  """Even if predictions contradict each other, or nearly everything fits."""
+  swings = lambda config, size: footprint.Footprint(0, 1e3 if size > 20 else 1)
+  monkeypatch.setattr(footprint, 'predict', swings)
+  swinging = footprint.Footprint(0, 1e3)
+  assert footprint.largest_batch(None, 10_000, 64, swinging) >= 4
+  tiny_samples = lambda config, size: footprint.Footprint(0, 1e-3)
+  monkeypatch.setattr(footprint, 'predict', tiny_samples)
+  assert footprint.largest_batch(None, 10**9, 8, tiny_samples(None, 8)) > 2**20
 
 
 def test_a_prediction_needs_smaller_batches():
