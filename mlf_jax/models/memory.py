@@ -15,9 +15,9 @@ from mlf_jax.errors import unknown
 from mlf_jax.norm import STATISTICS
 
 # fastest: whatever JAX keeps (in a loop over blocks: currents and inputs of
-# convolutions). balanced: inputs of convolutions as whole
-# numbers. smallest: inputs of blocks alone, as whole numbers; the blocks are
-# run again in the backward pass.
+# convolutions). balanced: inputs of convolutions as whole numbers. smallest:
+# inputs of blocks alone, as whole numbers; the blocks are run again in the
+# backward pass.
 MODES = ('fastest', 'balanced', 'smallest')
 
 # Names of what may be kept.

@@ -1,4 +1,4 @@
-"""Blocks that are alike as one loop, so that depth costs no compilation.
+"""Blocks that are alike as one loop, so that depth costs little compilation.
 
 The variables stay those of blocks with a name each: they are stacked for the
 loop, and what it updates is taken apart again.
