@@ -45,7 +45,7 @@ def test_modes_give_the_same_spikes_and_gradients(residual, time_steps):
   for mode in memory.MODES:
     model = network(time_steps, residual=residual, memory=mode)
     variables = quick.jit(model.init)(jax.random.key(1), x)
-    call = loss_and_gradients(model, variables, x)
+    call = loss_and_gradients(model, variables, x, quick.jit)
     results[mode] = call(variables['params'])
   (_, (logits, stats)), gradients = results['fastest']
   assert np.any(logits != 0)
