@@ -186,11 +186,16 @@ def test_two_halves_equal_the_whole(time):
   chex.assert_trees_all_equal(whole, (state, jnp.concatenate([first, second])))
 
 
-def test_silent_and_saturated_units():
-  x = jnp.stack([jnp.full((5,), 0.1), jnp.full((5,), 9.0)], 1)
-  spikes = mlf(x)
-  np.testing.assert_array_equal(spikes[:, 0], np.zeros(5))
-  np.testing.assert_array_equal(spikes[:, 1], np.full(5, 3))
+# Numbers of spikes that just fit into 8, 16 and 32 bits, and do not.
+@pytest.mark.parametrize(
+  ('levels', 'time'), [(1, 7), (1, 8), (1, 16), (3, 7), (3, 15), (3, 16)]
+)
+def test_silent_and_saturated_units(levels, time):
+  thresholds = tuple(0.6 + np.arange(levels))
+  x = jnp.stack([jnp.full((time,), 0.1), jnp.full((time,), 9.0)], 1)
+  spikes = jax.jit(functools.partial(mlf, thresholds=thresholds))(x)
+  np.testing.assert_array_equal(spikes[:, 0], np.zeros(time))
+  np.testing.assert_array_equal(spikes[:, 1], np.full(time, levels))
 
 
 def test_integrate_and_fire_without_leak():

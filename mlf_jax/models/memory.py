@@ -13,6 +13,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from mlf_jax.errors import unknown
 from mlf_jax.norm import STATISTICS
+from mlf_jax.settle import settle
 
 # fastest: whatever JAX keeps (in a loop over blocks: currents and inputs of
 # convolutions). balanced: inputs of convolutions as whole numbers. smallest:
@@ -72,29 +73,6 @@ def narrowed(x: jax.Array, largest: int | None, name: str) -> jax.Array:
   if dtype is not None and dtype.itemsize < x.dtype.itemsize:
     x = settle(x.astype(dtype))
   return checkpoint_name(x, name)
-
-
-def settle(counts: jax.Array) -> jax.Array:
-  """Has unsigned whole numbers written to memory where they are computed.
-
-  XLA would otherwise compute them anew wherever they are used, and keep what
-  they are computed from. On CPUs it looks through an optimisation barrier; it
-  does not fuse a loop, and this one never runs: no count is the largest value
-  of its dtype.
-  """
-
-  def loop(counts):
-    never = jnp.iinfo(counts.dtype).max
-    return jax.lax.while_loop(
-      # Of no numbers at all, there is no first one.
-      lambda c: (c.reshape(-1)[:1] == never).any(),
-      lambda c: c - 1,
-      counts,
-    )
-
-  return jax.lax.platform_dependent(
-    counts, cpu=loop, default=jax.lax.optimization_barrier
-  )
 
 
 def keep(x: jax.Array, largest: int | None) -> jax.Array:

@@ -16,7 +16,8 @@ import optax
 from jaxtyping import Array, Float, Shaped
 
 from mlf_jax import data, objectives
-from mlf_jax.models import SpikingResNet, SpikingVGG, memory
+from mlf_jax.models import SpikingResNet, SpikingVGG
+from mlf_jax.settle import settle
 from mlf_jax.training import augmentation
 from mlf_jax.training import optimizer as optimizer_lib
 from mlf_jax.training.state import TrainState
@@ -109,7 +110,7 @@ class Steps:
       finite &= (jnp.isfinite(g) & jnp.isfinite(update)).all()
     # Else XLA repeats all of this in front of every leaf that it decides on,
     # and compiles DS-ResNet-20 in 23 s instead of 10.
-    finite = memory.settle(finite.astype(jnp.uint8)) == 1
+    finite = settle(finite.astype(jnp.uint8)) == 1
     accept = finite & (state.skipped_in_row < config.max_skipped_steps)
 
     def if_accepted(new, old):
