@@ -44,10 +44,26 @@ def configuration(name: str) -> ml_collections.ConfigDict:
 
 def machine() -> str:
   """One line that says what the figures were measured on."""
+  kind = jax.devices()[0].device_kind
   return (
     f'Python {platform.python_version()}, JAX {jax.__version__}, '
-    f'{jax.devices()[0].device_kind}, {os.cpu_count()} cores'
+    f'{_processor() if kind == "cpu" else kind}, {os.cpu_count()} cores'
   )
+
+
+def _processor():
+  """The processor and its widest vectors, where Linux says so."""
+  try:
+    text = pathlib.Path('/proc/cpuinfo').read_text()
+  except OSError:
+    text = ''
+  lines = (line.partition(':') for line in text.splitlines())
+  fields = {key.strip(): value.strip() for key, _, value in lines}
+  name = fields.get('model name', platform.machine())
+  flags = fields.get('flags', '').split()
+  vectors = {'avx512f': 'AVX-512', 'avx2': 'AVX2'}
+  widest = [vectors[flag] for flag in vectors if flag in flags][:1]
+  return ' with '.join([name, *widest])
 
 
 def options() -> dict[str, str]:

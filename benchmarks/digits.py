@@ -8,32 +8,27 @@ simulated event camera.
 
 import argparse
 import json
-import os
 import pathlib
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 
-import jax
+import cases
 import numpy as np
-
-REPOSITORY = pathlib.Path(__file__).parents[1]
 
 
 def main():
   """Runs the seeds one after the other."""
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-  parser.add_argument('--config', default=f'{REPOSITORY}/configs/digits.py')
+  parser.add_argument(
+    '--config', default=f'{cases.REPOSITORY}/configs/digits.py'
+  )
   parser.add_argument('--seeds', type=int, default=5, help='how many, from 0')
   arguments = parser.parse_args()
   if arguments.seeds < 1:
     parser.error('--seeds must be at least 1')
-  print(
-    f'Python {platform.python_version()}, JAX {jax.__version__}, '
-    f'{jax.devices()[0].device_kind}, {os.cpu_count()} cores'
-  )
+  print(cases.machine(), flush=True)
   accuracies, seconds = [], []
   for seed in range(arguments.seeds):
     with tempfile.TemporaryDirectory() as workdir:
@@ -41,7 +36,7 @@ def main():
       subprocess.run(
         [
           sys.executable,
-          REPOSITORY / 'train.py',
+          cases.REPOSITORY / 'train.py',
           f'--config={arguments.config}',
           f'--workdir={workdir}',
           f'--config.seed={seed}',
