@@ -20,8 +20,8 @@ from mlf_jax.settle import settle
 # at T = 8 the backward pass takes 290 ms instead of 46 for 10 million values.
 _UNROLL_LIMIT = 6
 # Up to here the forward pass is, if the spikes of all timesteps fit into a word
-# a neuron. More words would save 5 % of inference of DS-ResNet-20 at T = 40, but
-# have it compile in 25 s instead of 3.
+# a neuron. More words would save 5 % of inference of DS-ResNet-20 at T = 40,
+# but have it compile in 25 s instead of 3.
 _WORD_LIMIT = 16
 # Neurons whose membranes of all timesteps fit into the cache of a core.
 _TILE = 8192
