@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mlf_jax import surrogate as surrogate_lib
+from mlf_jax.rows import Rows
 from mlf_jax.settle import settle
 
 # Up to here the backward pass is written out: XLA then fuses all timesteps into
@@ -25,8 +26,6 @@ _UNROLL_LIMIT = 6
 _WORD_LIMIT = 16
 # Neurons whose membranes of all timesteps fit into the cache of a core.
 _TILE = 8192
-# Columns of a row that a loop over timesteps deals with at a time.
-_COLUMNS = 512
 
 
 class Affine(NamedTuple):
@@ -251,88 +250,6 @@ def _backward_unrolled(window, current, u, g, later, thresholds, decay):
   )
 
 
-class _Rows:
-  """Arrays [time, ...] as [time, row, column], for loops over timesteps.
-
-  XLA vectorises such a loop along the columns, which therefore are many: as
-  many pixels side by side, with all their channels, as divide the neurons and
-  fit into `_COLUMNS`. Where few do, all neurons are one row.
-  """
-
-  def __init__(self, x, affine, tile):
-    """The layout of an input `x` whose current is `affine(x)`.
-
-    Args:
-      x: [time, ..., channel].
-      affine: coefficients of a channel, or None.
-      tile: neurons that are dealt with at a time; None for all.
-    """
-    num_neurons = x[0].size
-    channels = 1 if affine is None else x.shape[-1]
-    pixels = num_neurons // channels
-    most = max(1, _COLUMNS // channels)
-    columns = channels * max(n for n in range(1, most + 1) if pixels % n == 0)
-    if columns < _COLUMNS // 8:
-      columns = num_neurons
-    self._shape = (num_neurons // columns, columns)
-    # The axis that tiles divide.
-    self._axis = 0 if columns < num_neurons else 1
-    per_step = columns if columns < num_neurons else 1
-    self.length = self._shape[self._axis]
-    self._tile = self.length
-    if tile is not None:
-      self._tile = min(max(1, tile // per_step), self.length)
-    self._affine = None
-    if affine is not None:
-      repeats = columns // channels
-      self._affine = jax.tree.map(lambda a: jnp.tile(a, repeats), affine)
-
-  def view(self, array):
-    """[n, ...] as [n, row, column]."""
-    return array.reshape(array.shape[0], *self._shape)
-
-  def tile_shape(self, size):
-    """[row, column] of a tile."""
-    return (size, self._shape[1]) if self._axis == 0 else (1, size)
-
-  @property
-  def largest_tile(self):
-    """[row, column] of a whole tile."""
-    return self.tile_shape(self._tile)
-
-  def read(self, array, t, start, size):
-    """A tile of a timestep, [row, column]."""
-    index = (t, start, 0) if self._axis == 0 else (t, 0, start)
-    shape = (1, *self.tile_shape(size))
-    return jax.lax.dynamic_slice(array, index, shape)[0]
-
-  def write(self, array, tile, t, start):
-    """Puts a tile of a timestep into an array."""
-    index = (t, start, 0) if self._axis == 0 else (t, 0, start)
-    return jax.lax.dynamic_update_slice(
-      array, tile[None].astype(array.dtype), index
-    )
-
-  def current(self, x, start, size):
-    """The input current of a tile, a function of the timestep."""
-    affine = self._affine
-    if affine is None:
-      return lambda t: self.read(x, t, start, size)
-    if self._axis == 1:
-      affine = jax.tree.map(
-        lambda a: jax.lax.dynamic_slice(a, (start,), (size,)), affine
-      )
-    return lambda t: affine(self.read(x, t, start, size))
-
-  def for_each_tile(self, body, carry):
-    """Folds `body(start, size, carry)` over the tiles."""
-    whole, rest = divmod(self.length, max(1, self._tile))
-    carry = jax.lax.fori_loop(
-      0, whole, lambda i, c: body(i * self._tile, self._tile, c), carry
-    )
-    return body(whole * self._tile, rest, carry) if rest else carry
-
-
 def _blank(shape, dtype, x):
   """An array to be filled, zero.
 
@@ -352,7 +269,7 @@ def _forward_looped(x, u, affine, thresholds, decay):
   have to be filled with zeros first, which took 6 % of the time of inference of
   DS-ResNet-20 for DVS-Gesture, T = 40.
   """
-  rows = _Rows(x, affine, None)
+  rows = Rows(x, affine, None)
   thresholds = _levels(thresholds)
 
   def forward(t, carry):
@@ -390,7 +307,7 @@ def _backward_looped(window, tile, x, u, g, later, affine, thresholds, decay):
   Returns:
     Cotangents of the input current, `u`, `thresholds` and `decay`.
   """
-  rows = _Rows(x, affine, tile)
+  rows = Rows(x, affine, tile)
   num_steps, num_levels = x.shape[0], thresholds.shape[0]
   levels = range(num_levels)
   v = _levels(thresholds)
