@@ -114,10 +114,12 @@ def run(
     Final membrane potentials, and spikes in the dtype of `x`.
   """
   del width, surrogate
+  # No neuron, no spike; and no row to cut out.
   if not x.size:
     return u, x
-  if _word_dtype(x.shape[0], u.shape[0]) is not None:
-    return _forward_unrolled(x, u, affine, thresholds, decay)
+  word_dtype = _word_dtype(x.shape[0], u.shape[0])
+  if word_dtype is not None:
+    return _forward_unrolled(word_dtype, x, u, affine, thresholds, decay)
   return _forward_looped(x, u, affine, thresholds, decay)
 
 
@@ -175,14 +177,16 @@ def _word_dtype(num_steps, num_levels):
   With a bit to spare, so that it never holds its largest value; None if there
   is none, or if there are too many timesteps to write out.
   """
+  if num_steps > _WORD_LIMIT:
+    return None
   bits = num_steps * num_levels.bit_length()
   for dtype in (jnp.uint8, jnp.uint16, jnp.uint32):
-    if num_steps <= _WORD_LIMIT and bits < jnp.iinfo(dtype).bits:
+    if bits < jnp.iinfo(dtype).bits:
       return dtype
   return None
 
 
-def _forward_unrolled(x, u, affine, thresholds, decay):
+def _forward_unrolled(word_dtype, x, u, affine, thresholds, decay):
   """Final membrane potentials and spikes, every timestep written out.
 
   The spikes of a neuron go into one word, which is written to memory and taken
@@ -201,7 +205,7 @@ def _forward_unrolled(x, u, affine, thresholds, decay):
       for v, u_k in zip(thresholds, u, strict=True)
     ]
     word |= _fired(thresholds, u, jnp.int32) << bits * t
-  word = settle(word.astype(_word_dtype(x.shape[0], len(thresholds))))
+  word = settle(word.astype(word_dtype))
   shifts = bits * jnp.arange(x.shape[0], dtype=jnp.int32)
   shifts = shifts.reshape((-1, *[1] * word.ndim))
   spikes = (word.astype(jnp.int32)[None] >> shifts) & ((1 << bits) - 1)
