@@ -26,8 +26,8 @@ from jaxtyping import Array, Float
 
 from mlf_jax import recursion
 from mlf_jax import surrogate as surrogate_lib
+from mlf_jax.equations import Affine
 from mlf_jax.errors import UserError
-from mlf_jax.recursion import Affine
 
 
 @jax.tree_util.register_pytree_with_keys_class

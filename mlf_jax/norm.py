@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
+from mlf_jax.equations import Affine
 from mlf_jax.errors import UserError
-from mlf_jax.recursion import Affine
 
 # Name of mean and variance for the policies of `jax.checkpoint`.
 STATISTICS = 'statistics'

@@ -2,17 +2,18 @@
 
 What `neuron.step` says, computed fast: the same spikes and, to rounding, the
 same gradients. Few timesteps are written out and fused; more of them run in a
-loop, which goes backward tile by tile of neurons.
+loop, which goes backward tile by tile of neurons. Where `gpu` has kernels for
+the device, those run instead.
 """
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mlf_jax import surrogate as surrogate_lib
+from mlf_jax.equations import Affine, advance, fired, retreat, total
 from mlf_jax.rows import Rows
 from mlf_jax.settle import settle
 
@@ -28,23 +29,6 @@ _WORD_LIMIT = 16
 _TILE = 8192
 
 
-class Affine(NamedTuple):
-  """What normalisation does to a channel: (x - mean) * scale + bias.
-
-  `neuron.run` can apply it itself: the current is never written to memory.
-  """
-
-  mean: Float[Array, 'channel']
-  scale: Float[Array, 'channel']
-  bias: Float[Array, 'channel']
-
-  def __call__(self, x: Float[Array, '*batch channel']):
-    """Applies it to `x`, in the dtype of the coefficients."""
-    lead = tuple(range(x.ndim - self.mean.ndim))
-    mean, scale, bias = (jnp.expand_dims(a, lead) for a in self)
-    return (x.astype(mean.dtype) - mean) * scale + bias
-
-
 def _levels(array):
   """The levels of an array, [level, ...], one by one.
 
@@ -52,41 +36,6 @@ def _levels(array):
   vectorise, which made the backward pass 4 to 9 times slower at K = 3.
   """
   return tuple(array[k] for k in range(array.shape[0]))
-
-
-def _advance(threshold, decay, u, x_t):
-  """Membrane potential one timestep on, from that before the reset."""
-  # The selection is between product and sum, so that a compiler that contracts
-  # the two cannot change the result.
-  return jnp.where(u > threshold, 0, decay * u) + x_t.astype(u.dtype)
-
-
-def _retreat(window, threshold, decay, u, g, d_next):
-  """One level one timestep back, with the reset path.
-
-  With g[t] = dL/do[t], h_k the surrogate derivative and d_k[t] = dL/du_k[t]:
-
-      d_k[t] = h_k(u_k[t]) (g[t] - decay d_k[t+1] u_k[t])
-               + decay d_k[t+1] (1 - o_k[t])
-
-  Args:
-    window: h_k, of the distance to the threshold.
-    threshold: V_k.
-    decay: decay of the membrane potential.
-    u: u_k[t].
-    g: g[t].
-    d_next: d_k[t+1].
-
-  Returns:
-    d_k[t]; what this timestep adds to dL/dV_k; and to dL/d(decay).
-  """
-  h = window(u - threshold)
-  quiet = u <= threshold
-  direct = h * g
-  through_reset = -d_next * decay * u * h
-  d = direct + (d_next * decay * quiet.astype(u.dtype) + through_reset)
-  through_spike = direct + through_reset
-  return d, -through_spike, jnp.where(quiet, d_next * u, 0)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -117,10 +66,13 @@ def run(
   # No neuron, no spike; and no row to cut out.
   if not x.size:
     return u, x
+  forward = _forward_looped
   word_dtype = _word_dtype(x.shape[0], u.shape[0])
   if word_dtype is not None:
-    return _forward_unrolled(word_dtype, x, u, affine, thresholds, decay)
-  return _forward_looped(x, u, affine, thresholds, decay)
+    forward = functools.partial(_forward_unrolled, word_dtype)
+  return _unless_on_gpu(
+    forward, lambda gpu: gpu.forward, x, u, affine, thresholds, decay
+  )
 
 
 def _run_fwd(width, surrogate, *operands):
@@ -133,23 +85,21 @@ def _run_bwd(width, surrogate, residuals, cotangents):
   window = functools.partial(
     surrogate_lib.derivative, width=width, surrogate=surrogate
   )
+  backward = functools.partial(_backward_of_platform, window)
   # A tile of no neurons cannot be cut out.
   if x.shape[0] <= _UNROLL_LIMIT or not x.size:
-    d_current, d_u, d_thresholds, d_decay = _backward_unrolled(
-      window, x if affine is None else affine(x), u, g, later, thresholds, decay
-    )
-  else:
-    d_current, d_u, d_thresholds, d_decay = jax.lax.platform_dependent(
-      x,
-      u,
-      g,
-      later,
-      affine,
-      thresholds,
-      decay,
-      cpu=functools.partial(_backward_looped, window, _TILE),
-      default=functools.partial(_backward_looped, window, None),
-    )
+    backward = functools.partial(_backward_unrolled, window)
+  d_current, d_u, d_thresholds, d_decay = _unless_on_gpu(
+    backward,
+    lambda gpu: functools.partial(gpu.backward, width, surrogate),
+    x,
+    u,
+    g,
+    later,
+    affine,
+    thresholds,
+    decay,
+  )
   if affine is None:
     return d_current.astype(x.dtype), d_u, None, d_thresholds, d_decay
   pull = jax.vjp(lambda x, affine: affine(x), x, affine)[1]
@@ -160,15 +110,37 @@ def _run_bwd(width, surrogate, residuals, cotangents):
 run.defvjp(_run_fwd, _run_bwd)
 
 
-def _sum(arrays):
-  return functools.reduce(jnp.add, arrays)
+def _unless_on_gpu(function, kernel_of, x, u, *operands):
+  """`function(x, u, *operands)`, or a kernel for GPUs in its place.
 
+  Args:
+    function: what to run elsewhere.
+    kernel_of: function of the module `gpu`, which is imported where there is a
+      GPU alone: Pallas would add a sixth to the time of `import mlf_jax`.
+    x: input current, or what `affine` makes it from, [time, ...].
+    u: initial membrane potentials, [level, ...].
+    *operands: the others.
+  """
+  if not _gpu_serves(x, u):
+    return function(x, u, *operands)
+  from mlf_jax import gpu
 
-def _fired(thresholds, u, dtype):
-  """Number of levels that fire."""
-  return _sum(
-    (u_k > v).astype(dtype) for v, u_k in zip(thresholds, u, strict=True)
+  return jax.lax.platform_dependent(
+    x, u, *operands, cuda=kernel_of(gpu), default=function
   )
+
+
+def _gpu_serves(x, u):
+  """Whether there is a GPU for the kernels, and they can index the arrays."""
+  # Indices have 32 bits. The largest array may be of membranes, which are
+  # written at every eighth timestep.
+  largest = max(x.size, u.size * max(1, x.shape[0] // 8))
+  if not x.size or largest >= 2**31 or jax.default_backend() != 'gpu':
+    return False
+  capability = getattr(jax.local_devices()[0], 'compute_capability', '')
+  major, _, minor = str(capability).partition('.')
+  # What their compiler asks for. Other makers have names, not numbers.
+  return major.isdigit() and minor.isdigit() and int(major) >= 8
 
 
 def _word_dtype(num_steps, num_levels):
@@ -201,10 +173,10 @@ def _forward_unrolled(word_dtype, x, u, affine, thresholds, decay):
   for t, x_t in enumerate(x):
     current = x_t if affine is None else affine(x_t)
     u = [
-      _advance(v, decay, u_k, current)
+      advance(v, decay, u_k, current)
       for v, u_k in zip(thresholds, u, strict=True)
     ]
-    word |= _fired(thresholds, u, jnp.int32) << bits * t
+    word |= fired(thresholds, u, jnp.int32) << bits * t
   word = settle(word.astype(word_dtype))
   shifts = bits * jnp.arange(x.shape[0], dtype=jnp.int32)
   shifts = shifts.reshape((-1, *[1] * word.ndim))
@@ -212,33 +184,35 @@ def _forward_unrolled(word_dtype, x, u, affine, thresholds, decay):
   return jnp.stack(u), spikes.astype(x.dtype)
 
 
-def _backward_unrolled(window, current, u, g, later, thresholds, decay):
+def _backward_unrolled(window, x, u, g, later, affine, thresholds, decay):
   """Recomputes the membranes and goes back, every timestep written out.
 
   Args:
     window: surrogate derivative.
-    current: input current, [time, ...].
+    x: input current, or what `affine` makes it from, [time, ...].
     u: initial membrane potentials, [level, ...].
     g: cotangent of the spikes, [time, ...].
     later: cotangent of the final membrane potentials, [level, ...].
+    affine: coefficients of a channel, or None.
     thresholds: [level].
     decay: scalar.
 
   Returns:
-    Cotangents of `current`, `u`, `thresholds` and `decay`.
+    Cotangents of the input current, `u`, `thresholds` and `decay`.
   """
+  current = x if affine is None else affine(x)
   d_current = [0] * current.shape[0]
   d_u, d_thresholds, d_decay = [], [], 0
   for v, u_k, d in zip(*map(_levels, (thresholds, u, later)), strict=True):
     trace = [u_k]
     for x_t in current:
-      trace.append(_advance(v, decay, trace[-1], x_t))
+      trace.append(advance(v, decay, trace[-1], x_t))
     d_threshold = 0
     # Of the final state, which no later timestep resets.
     d_next, d_last = jnp.zeros_like(d), d
     for t in reversed(range(len(trace))):
       g_t = g[t - 1].astype(d.dtype) if t else 0
-      d_next, d_v, d_decay_t = _retreat(window, v, decay, trace[t], g_t, d_next)
+      d_next, d_v, d_decay_t = retreat(window, v, decay, trace[t], g_t, d_next)
       d_next, d_last = d_next + d_last, 0
       d_threshold += d_v
       d_decay += d_decay_t
@@ -280,15 +254,25 @@ def _forward_looped(x, u, affine, thresholds, decay):
     u, array = carry
     current = rows.current(array, 0, rows.length)(t)
     u = [
-      _advance(v, decay, u_k, current)
+      advance(v, decay, u_k, current)
       for v, u_k in zip(thresholds, u, strict=True)
     ]
-    fired = _fired(thresholds, u, x.dtype)
-    return u, rows.write(array, fired, t, 0)
+    spikes = fired(thresholds, u, x.dtype)
+    return u, rows.write(array, spikes, t, 0)
 
   carry = list(_levels(rows.view(u))), rows.view(x)
   final, spikes = jax.lax.fori_loop(0, x.shape[0], forward, carry)
   return jnp.stack(final).reshape(u.shape), spikes.reshape(x.shape)
+
+
+def _backward_of_platform(window, *operands):
+  """`_backward_looped`, in tiles where a core has a cache of its own."""
+  looped = functools.partial(_backward_looped, window)
+  return jax.lax.platform_dependent(
+    *operands,
+    cpu=functools.partial(looped, _TILE),
+    default=functools.partial(looped, None),
+  )
 
 
 def _backward_looped(window, tile, x, u, g, later, affine, thresholds, decay):
@@ -297,19 +281,7 @@ def _backward_looped(window, tile, x, u, g, later, affine, thresholds, decay):
   The membranes of a tile stay in the cache of a core instead of travelling to
   memory and back.
 
-  Args:
-    window: surrogate derivative.
-    tile: neurons in a tile; None for all in one.
-    x: input current, or what `affine` makes it from, [time, ...].
-    u: initial membrane potentials, [level, ...].
-    g: cotangent of the spikes, [time, ...].
-    later: cotangent of the final membrane potentials, [level, ...].
-    affine: coefficients of a channel, or None.
-    thresholds: [level].
-    decay: scalar.
-
-  Returns:
-    Cotangents of the input current, `u`, `thresholds` and `decay`.
+  A `tile` of None is all neurons in one.
   """
   rows = Rows(x, affine, tile)
   num_steps, num_levels = x.shape[0], thresholds.shape[0]
@@ -319,7 +291,7 @@ def _backward_looped(window, tile, x, u, g, later, affine, thresholds, decay):
 
   def back(u_t, g_t, d_next, d_thresholds, d_decay):
     steps = [
-      _retreat(window, v[k], decay, u_t[k], g_t, d_next[k]) for k in levels
+      retreat(window, v[k], decay, u_t[k], g_t, d_next[k]) for k in levels
     ]
     d, d_v, d_decays = zip(*steps, strict=True)
     d_thresholds = [d_thresholds[k] + d_v[k] for k in levels]
@@ -333,7 +305,7 @@ def _backward_looped(window, tile, x, u, g, later, affine, thresholds, decay):
     def forward(t, carry):
       u_t, traces = carry
       i = current(t)
-      u_t = [_advance(v[k], decay, u_t[k], i) for k in levels]
+      u_t = [advance(v[k], decay, u_t[k], i) for k in levels]
       return u_t, [rows.write(traces[k], u_t[k], t, 0) for k in levels]
 
     def backward(i, carry):
@@ -341,7 +313,7 @@ def _backward_looped(window, tile, x, u, g, later, affine, thresholds, decay):
       t = num_steps - 2 - i
       u_t = [rows.read(traces[k], t, 0, size) for k in levels]
       d, *carry = back(u_t, read(gs, t).astype(u.dtype), *carry)
-      return rows.write(d_x, _sum(d), t, start), d, *carry
+      return rows.write(d_x, total(d), t, start), d, *carry
 
     zero = jnp.zeros_like(read(us, 0))
     u_0 = [read(us, k) for k in levels]
@@ -352,7 +324,7 @@ def _backward_looped(window, tile, x, u, g, later, affine, thresholds, decay):
     nothing = [zero] * num_levels
     d, *sums = back(u_t, read(gs, last).astype(u.dtype), nothing, nothing, zero)
     d = [d[k] + read(laters, k) for k in levels]
-    d_x = rows.write(d_x, _sum(d), last, start)
+    d_x = rows.write(d_x, total(d), last, start)
     d_x, d, *sums = jax.lax.fori_loop(0, last, backward, (d_x, d, *sums))
     # The initial state, from which no spikes come.
     d, d_v, d_decays = back(u_0, zero, d, *sums)
