@@ -42,8 +42,9 @@ def convolution(largest: int | None, in_loop: bool = False) -> Callable:
       return apply(kept.astype(lhs.dtype), rhs), (kept, rhs)
 
     def backward(residuals, g):
-      lhs, rhs = residuals
-      operands = (lhs.astype(rhs.dtype), rhs, g)
+      kept, rhs = residuals
+      lhs, g = memory.widened(kept, g, rhs.dtype)
+      operands = (lhs, rhs, g)
       gradients = functools.partial(_gradients, apply)
       if not in_loop:
         return gradients(*operands)

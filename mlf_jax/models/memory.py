@@ -75,6 +75,32 @@ def narrowed(x: jax.Array, largest: int | None, name: str) -> jax.Array:
   return checkpoint_name(x, name)
 
 
+def widened(
+  kept: jax.Array, g: jax.Array, dtype: jnp.dtype
+) -> tuple[jax.Array, jax.Array]:
+  """What was narrowed, in the backward pass.
+
+  For GPUs, XLA writes the input of a convolution to memory; as the same
+  conversion, it would keep that of the forward pass until now.
+
+  Args:
+    kept: what `narrowed` returned.
+    g: cotangent that is to be there before anything is widened.
+    dtype: dtype to go back to.
+
+  Returns:
+    `kept` in that dtype, and `g`.
+  """
+  if kept.dtype != dtype:
+    kept, g = jax.lax.platform_dependent(
+      kept,
+      g,
+      cpu=lambda *arrays: arrays,
+      default=lambda *arrays: jax.lax.optimization_barrier(arrays),
+    )
+  return kept.astype(dtype), g
+
+
 def keep(x: jax.Array, largest: int | None) -> jax.Array:
   """Marks the input of a block as what 'smallest' keeps.
 

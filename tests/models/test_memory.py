@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import re
 
 import chex
 import jax
@@ -200,6 +201,25 @@ def test_the_largest_count_comes_through_unchanged(largest):
   # The centre of the kernel sees all 16 pixels.
   np.testing.assert_array_equal(d_kernel[1, 1], 16 * largest)
   np.testing.assert_array_equal(d_x[0, 1, 1], 18)
+
+
+@pytest.mark.parametrize(
+  ('platform', 'waits'), [('cuda', True), ('cpu', False)]
+)
+def test_counts_are_widened_when_the_gradient_is_there(platform, waits):
+  """Elsewhere than on a CPU, where XLA would widen them once, and keep that."""
+  apply = convolution.convolution(3)
+
+  def loss(x, kernel):
+    dimensions = ('NHWC', 'HWIO', 'NHWC')
+    y = apply(x, kernel, (1, 1), 'SAME', dimension_numbers=dimensions)
+    return jnp.square(y).sum()
+
+  operands = jnp.ones((2, 5, 5, 4)), jnp.ones((3, 3, 4, 4))
+  traced = jax.jit(jax.grad(loss, argnums=(0, 1))).trace(*operands)
+  text = traced.lower(lowering_platforms=(platform,)).as_text()
+  barriers = re.findall('optimization_barrier .+ : (.+)', text)
+  assert ('tensor<2x5x5x4xui8>, tensor<2x5x5x4xf32>' in barriers) == waits
 
 
 def test_unknown_mode_is_named():
