@@ -1,5 +1,6 @@
 """What the benchmarks of speed and memory share: networks, steps, timing."""
 
+import argparse
 import contextlib
 import functools
 import os
@@ -32,6 +33,13 @@ NETWORKS = {
 CONFIGURATIONS = dict(
   zip(NETWORKS, ('cifar10', 'cifar10_dvs', 'dvs_gesture'), strict=True)
 )
+
+
+def network(name: str, batch: int | None = None):
+  """Constructor of a network, and the shape of a batch for it."""
+  constructor, shape = NETWORKS[name]
+  return constructor, (batch or shape[0], *shape[1:])
+
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
@@ -206,9 +214,14 @@ def ratio(seconds, base) -> str:
   return spread([s / b for s, b in zip(seconds, base, strict=True)])
 
 
-def two_or_more(text: str) -> int:
-  """An argument of which there must be two, as quartiles need."""
-  value = int(text)
-  if value < 2:
-    raise ValueError
-  return value
+def at_least(least: int):
+  """The type of an argument that is a whole number not below `least`."""
+
+  def whole_number(text):
+    if not (text.isascii() and text.isdigit() and int(text) >= least):
+      raise argparse.ArgumentTypeError(
+        f'must be a whole number of at least {least}, got {text!r}'
+      )
+    return int(text)
+
+  return whole_number

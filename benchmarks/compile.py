@@ -31,7 +31,7 @@ from mlf_jax.training.parallel import DataParallel
 def main():
   """Measures one thing after the other."""
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-  parser.add_argument('--repetitions', type=cases.two_or_more, default=3)
+  parser.add_argument('--repetitions', type=cases.at_least(2), default=3)
   parser.add_argument(
     '--parts', nargs='+', choices=PARTS, default=list(PARTS), metavar='PART'
   )

@@ -17,7 +17,7 @@ import cases
 from mlf_jax.models import memory
 from mlf_jax.training import footprint
 
-# Samples of a batch whose memory is predicted.
+# Samples of a batch whose memory is predicted, unless another is asked for.
 _BATCH = 8
 
 
@@ -30,11 +30,14 @@ def main():
     choices=cases.NETWORKS,
     default=list(cases.NETWORKS),
   )
+  parser.add_argument(
+    '--batch', type=cases.at_least(4), help='samples, if not those of the table'
+  )
   arguments = parser.parse_args()
   print(cases.machine())
   options = cases.options()
   for name in arguments.networks:
-    constructor, shape = cases.NETWORKS[name]
+    constructor, shape = cases.network(name, arguments.batch)
     of_relu = cases.Case(constructor, shape, cases.relu)
     of_plain = cases.Case(constructor, shape, cases.plain_autodiff)
     relu = cases.temporaries(of_relu.compile_train(**options))
@@ -52,12 +55,13 @@ def main():
         f'({taken / untuned:.2f}), / ReLU {taken / relu:.2f}'
       )
     config = cases.configuration(cases.CONFIGURATIONS[name])
+    batch = arguments.batch or _BATCH
     for mode in memory.MODES:
       config.memory = mode
-      predicted = footprint.predict(config, _BATCH).bytes(_BATCH)
-      measured = footprint.measure(config, _BATCH)
+      predicted = footprint.predict(config, batch).bytes(batch)
+      measured = footprint.measure(config, batch)
       print(
-        f'  {mode:8} batch {_BATCH}: predicted {predicted / 1e6:.0f} MB, '
+        f'  {mode:8} batch {batch}: predicted {predicted / 1e6:.0f} MB, '
         f'measured {measured / 1e6:.0f} MB, {predicted / measured - 1:+.1%}'
       )
   return 0

@@ -19,11 +19,10 @@ from mlf_jax import neuron
 def main():
   """Measures one shape after the other."""
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-  parser.add_argument('--repetitions', type=cases.two_or_more, default=21)
-  parser.add_argument('--values', type=cases.two_or_more, default=10 * 2**20)
+  parser.add_argument('--repetitions', type=cases.at_least(2), default=21)
+  # One neuron of 40 timesteps.
+  parser.add_argument('--values', type=cases.at_least(40), default=10 * 2**20)
   arguments = parser.parse_args()
-  if arguments.values < 40:
-    parser.error('--values must be at least 40, one neuron of 40 timesteps')
   print(cases.machine())
   print(f'{arguments.values:,} float32 values')
   for time_steps in (40, 4):

@@ -19,17 +19,21 @@ from mlf_jax.models import memory
 def main():
   """Measures one network after the other."""
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-  parser.add_argument('--repetitions', type=cases.two_or_more, default=7)
+  parser.add_argument('--repetitions', type=cases.at_least(2), default=7)
   parser.add_argument(
     '--networks',
     nargs='+',
     choices=cases.NETWORKS,
     default=list(cases.NETWORKS),
   )
+  parser.add_argument(
+    '--batch', type=cases.at_least(1), help='samples, if not those of the table'
+  )
   arguments = parser.parse_args()
   print(cases.machine())
   for name in arguments.networks:
-    _measure(name, *cases.NETWORKS[name], arguments.repetitions)
+    constructor, shape = cases.network(name, arguments.batch)
+    _measure(name, constructor, shape, arguments.repetitions)
   return 0
 
 
