@@ -1,5 +1,6 @@
 """Settings under which every test runs."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -16,9 +17,15 @@ if _OWN_CACHE:
 import jax
 import pytest
 
+from mlf_jax.models import vgg
+
 # Eight devices on any machine, so that data parallelism is always tested.
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+# Tracing makes many objects, few of them garbage in a cycle: to look for that
+# every 700 objects takes a quarter of the time of tracing.
+gc.set_threshold(100_000, 20, 20)
 
 
 def pytest_unconfigure():
@@ -45,6 +52,12 @@ def x64():
   """Runs the test in double precision."""
   with jax.enable_x64(True):
     yield
+
+
+@pytest.fixture
+def small_vgg(monkeypatch):
+  """A VGG of all kinds of layers, but narrow and with few convolutions."""
+  monkeypatch.setattr(vgg, '_GROUPS', ((4, 4), (64,), (6,), (7,), (8,)))
 
 
 @pytest.fixture

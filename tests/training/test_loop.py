@@ -43,7 +43,8 @@ def final_state(directory, config):
   """All leaves of the last checkpoint, as the run's own template asks."""
   run = run_lib.load(config)
   with CheckpointStore(directory / 'checkpoints') as store:
-    step, state, _ = store.restore(run_lib.init_state(run))
+    template = jax.eval_shape(lambda: run_lib.init_state(run))
+    step, state, _ = store.restore(template)
   assert step == run.schedule.num_steps
   return jax.tree.leaves(state)
 

@@ -74,8 +74,10 @@ def test_compiled_step_is_linear_in_the_parameters():
   steps = run_lib.make_steps(
     config, dataset, run_lib.Schedule(config, dataset), axis_name=None
   )
-  state = state_lib.init_state(
-    steps.model, steps.optimizer, 0, (8, 8, 1), ema=False
+  state = jax.eval_shape(
+    lambda: state_lib.init_state(
+      steps.model, steps.optimizer, 0, (8, 8, 1), ema=False
+    )
   )
   batch = data.train_batch(dataset, 64, 0, 0)
   compiled = quick.jit(steps.train).lower(state, batch).compile()
