@@ -25,7 +25,7 @@ SHAPE = (2, 7, 9, 10, 2)
 
 def network(time_steps=7, **attributes):
   return models.SpikingResNet(
-    (1, 1), (4, 6), 3, time_steps=time_steps, **attributes
+    (1, 1), (4, 6), 3, time_steps, thresholds=(0.6, 1.6), **attributes
   )
 
 
@@ -45,7 +45,7 @@ def test_modes_give_the_same_spikes_and_gradients(residual, time_steps):
   results = {}
   for mode in memory.MODES:
     model = network(time_steps, residual=residual, memory=mode)
-    variables = quick.jit(model.init)(jax.random.key(1), x)
+    variables = quick.variables(model, x)
     call = loss_and_gradients(model, variables, x, quick.jit)
     results[mode] = call(variables['params'])
   (_, (logits, stats)), gradients = results['fastest']
@@ -63,7 +63,9 @@ def test_modes_give_the_same_spikes_and_gradients(residual, time_steps):
 
 def deep(**attributes):
   """Two and three blocks that are alike, and two projections."""
-  return models.SpikingResNet((2, 1, 4), (4, 6, 4), 3, 2, **attributes)
+  return models.SpikingResNet(
+    (2, 1, 4), (4, 6, 4), 3, 2, thresholds=(0.6, 1.6), **attributes
+  )
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_blocks_in_a_loop_give_the_same_numbers(x64, attributes, modes):
   """Loss, gradients and batch statistics."""
   x = jax.random.normal(jax.random.key(0), (2, 2, 9, 11, 2)) * 3
   model = deep(dtype='float64', **attributes)
-  variables = quick.jit(model.init)(jax.random.key(1), x)
+  variables = quick.variables(model, x)
   expected = loss_and_gradients(model, variables, x, quick.jit)(
     variables['params']
   )
@@ -98,7 +100,7 @@ def test_blocks_in_a_loop_have_variables_and_state_of_their_own(x64):
   results = []
   for scan_blocks in (False, True):
     model = deep(dtype='float64', scan_blocks=scan_blocks)
-    variables = quick.jit(model.init)(jax.random.key(1), x)
+    variables = quick.variables(model, x)
     apply = quick.jit(
       functools.partial(model.apply, mutable=['membrane_potential'])
     )
@@ -115,7 +117,7 @@ def test_shard_map_gathers_the_gradient_from_every_device(scan_blocks):
   mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
   x = jax.random.normal(jax.random.key(0), (8, 2, 9, 11, 2)) * 3
   model = deep(memory='balanced', scan_blocks=scan_blocks)
-  variables = quick.jit(model.init)(jax.random.key(1), x)
+  variables = quick.variables(model, x)
 
   def loss(params, x):
     logits = model.apply({**variables, 'params': params}, x)
@@ -132,25 +134,16 @@ def test_shard_map_gathers_the_gradient_from_every_device(scan_blocks):
   )
 
 
-def test_modes_of_vgg_give_the_same_numbers(x64, flax_pools):
+def test_modes_of_vgg_give_the_same_numbers(x64, flax_pools, small_vgg):
   x = jax.random.normal(jax.random.key(0), (2, 32, 32, 3)) * 3
-  generator = np.random.default_rng(0)
-  variables = jax.eval_shape(
-    models.SpikingVGG(3, 2, (0.05, 1.05), dtype='float64').init,
-    jax.random.key(1),
-    x,
-  )
-  # Such that units fire everywhere.
-  variables = jax.tree.map(
-    lambda s: generator.uniform(-0.02, 0.05, s.shape), variables
-  )
+  # Thresholds so low that units fire everywhere.
+  model = models.SpikingVGG(3, 2, thresholds=(0.05, 1.05), dtype='float64')
+  variables = quick.variables(model, x)
   results = {}
   for mode in memory.MODES:
-    model = models.SpikingVGG(
-      3, 2, thresholds=(0.05, 1.05), dtype='float64', memory=mode
-    )
+    of_mode = model.clone(memory=mode)
 
-    def loss_fn(params, model=model):
+    def loss_fn(params, model=of_mode):
       logits, _ = model.apply(
         {**variables, 'params': params},
         x,
@@ -233,16 +226,14 @@ def test_no_samples_give_no_logits(mode):
   for time_steps in (2, 7):
     model = network(time_steps, memory=mode)
     x = jnp.zeros((0, time_steps, 8, 8, 2))
-    variables = quick.jit(model.init)(
-      jax.random.key(0), jnp.zeros((1, *x.shape[1:]))
-    )
+    variables = quick.variables(model, jnp.zeros((1, *x.shape[1:])))
     assert quick.jit(model.apply)(variables, x).shape == (0, 3)
 
 
 def test_blocks_that_are_not_alike_are_named():
   x = jnp.zeros((1, 2, 8, 8, 2))
   model = deep(scan_blocks=True)
-  variables = quick.jit(model.init)(jax.random.key(0), x)
+  variables = quick.variables(model, x)
   del variables['params']['layer1_1']['conv2']
   with pytest.raises(UserError, match='layer1_1 must have the variables that'):
     model.apply(variables, x)
