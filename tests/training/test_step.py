@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import types
 
 import chex
 import jax
@@ -40,8 +41,11 @@ def build(config, axis_name=None, shape=SHAPE):
   dataset = tiny.dataset(shape)
   schedule = run_lib.Schedule(config, dataset)
   steps = run_lib.make_steps(config, dataset, schedule, axis_name)
+  # The rest of the state is that of a run.
+  alone = steps.model.clone(axis_name=None)
+  drawn = types.SimpleNamespace(init=lambda key, x: quick.variables(alone, x))
   state = state_lib.init_state(
-    steps.model,
+    drawn,
     steps.optimizer,
     config.seed,
     shape,
@@ -72,6 +76,10 @@ def run(config, count):
     states.append(state)
     lines.append(metrics)
   return states, lines
+
+
+# For what the neurons do not matter to.
+PLAIN = {'model__time_steps': 1, 'model__thresholds': (0.6,)}
 
 
 def gradient_config(**changes):
@@ -143,7 +151,7 @@ def test_recordings_are_augmented_and_mixed_alike_in_parts(x64):
 
 
 def test_augmentation_is_of_the_raw_image_and_new_in_each_step():
-  config = gradient_config(augment__flip=True, augment__crop_padding=2)
+  config = gradient_config(augment__flip=True, augment__crop_padding=2, **PLAIN)
   dataset, steps, state = build(config)
   seen = []
 
@@ -166,7 +174,7 @@ def test_augmentation_is_of_the_raw_image_and_new_in_each_step():
 def test_weight_decay_is_on_every_parameter():
   states = []
   for weight_decay in (0.0, 0.1):
-    config = gradient_config()
+    config = gradient_config(**PLAIN)
     config.optimizer.weight_decay = weight_decay
     states.append(run(config, 1)[0])
   (start, plain), (_, decayed) = states
@@ -198,6 +206,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted():
     batch_size=16,
     max_skipped_steps=3,
     ema_decay=0.9,
+    **PLAIN,
     log_every=1000,
     eval_every_epochs=99.0,
   )
@@ -240,7 +249,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted():
 
 
 def test_ema_is_the_average_of_the_weights():
-  states, _ = run(tiny.config(batch_size=16, ema_decay=0.9), 2)
+  states, _ = run(tiny.config(batch_size=16, ema_decay=0.9, **PLAIN), 2)
   expected = jax.tree.map(
     lambda a, b, c: 0.9 * (0.9 * a + 0.1 * b) + 0.1 * c,
     *(s.params for s in states),
@@ -252,17 +261,19 @@ def test_ema_is_the_average_of_the_weights():
 
 
 def test_clipping_bounds_the_global_norm():
-  (before, after), _ = run(gradient_config(optimizer__clip_norm=0.01), 1)
+  (before, after), _ = run(
+    gradient_config(optimizer__clip_norm=0.01, **PLAIN), 1
+  )
   update = jax.tree.map(jnp.subtract, after.params, before.params)
   np.testing.assert_allclose(optax.tree.norm(update), 0.01, rtol=1e-4)
 
 
 def test_accumulation_averages_the_gradients_of_two_batches():
-  config = gradient_config(optimizer__accumulate_steps=2)
+  config = gradient_config(optimizer__accumulate_steps=2, **PLAIN)
   (zero, one, two), _ = run(config, 2)
   chex.assert_trees_all_equal(zero.params, one.params)
   # The parameters have not moved: the gradients are those of single steps.
-  dataset, state, train = compiled(gradient_config())
+  dataset, state, train = compiled(gradient_config(**PLAIN))
   moves = []
   for i in (0, 1):
     batch = data.train_batch(dataset, 16, 0, i)
@@ -277,7 +288,7 @@ def test_accumulation_averages_the_gradients_of_two_batches():
 def test_loss_is_linear_in_label_smoothing():
   losses, accuracies = [], []
   for smoothing in (0.0, 0.1, 0.2):
-    _, (line,) = run(gradient_config(label_smoothing=smoothing), 1)
+    _, (line,) = run(gradient_config(label_smoothing=smoothing, **PLAIN), 1)
     losses.append(line['train/loss'])
     accuracies.append(line['train/accuracy'])
   # Cross-entropy with the classes mixed with the uniform distribution.
@@ -290,10 +301,14 @@ def test_loss_is_linear_in_label_smoothing():
 
 
 def test_metrics_are_means_over_the_line():
-  config = tiny.config(batch_size=16, log_every=2, eval_every_epochs=100.0)
-  _, lines = run(config, 4)
-  _, single = run(
-    tiny.config(batch_size=16, log_every=1, eval_every_epochs=100.0), 4
+  (_, lines), (_, single) = (
+    run(
+      tiny.config(
+        batch_size=16, log_every=every, eval_every_epochs=100.0, **PLAIN
+      ),
+      4,
+    )
+    for every in (2, 1)
   )
   for name in ('train/loss', 'train/accuracy'):
     for first in (0, 2):
