@@ -38,6 +38,10 @@ def scanned(params, x, state):
   return jax.lax.scan(functools.partial(neuron.step, params), state, x)
 
 
+def scanned_from_rest(params, x):
+  return scanned(params, x, neuron.init_state(params, x.shape[1:], x.dtype))
+
+
 def current(shape, seed=0, dtype=jnp.float32):
   # Of NumPy: there is nothing to compile for every shape.
   generator = np.random.default_rng(seed)
@@ -55,9 +59,15 @@ def state_of(params, shape, seed=9, dtype=jnp.float32):
 def test_reference_spikes_and_gradient(x64, levels, time, simulate):
   data = golden_data.load(f'mlf_unit_K{levels}_T{time}')
   params = MLFParams(THRESHOLDS[:levels])
-  spikes, pull = jax.vjp(lambda x: simulate(params, x)[1], data['x'])
+
+  @jax.jit
+  def pulled(x, g):
+    spikes, pull = jax.vjp(lambda x: simulate(params, x)[1], x)
+    return spikes, pull(g)[0]
+
+  spikes, dx = pulled(data['x'], data['g'])
   np.testing.assert_array_equal(spikes, data['spikes'])
-  np.testing.assert_allclose(pull(data['g'])[0], data['dx'], atol=1e-12)
+  np.testing.assert_allclose(dx, data['dx'], atol=1e-12)
 
 
 class StepTest(chex.TestCase):
@@ -207,26 +217,29 @@ def test_integrate_and_fire_without_leak():
 def test_windows_of_the_levels_tile():
   """A first-step gradient is 1 in (0.1, 3.1) and 0 outside, whatever level."""
   u = jnp.linspace(-1, 4, 1001) + 1e-3
-  gradient = jax.grad(lambda x: mlf(x[None]).sum())(u)
+  gradient = jax.jit(jax.grad(lambda x: mlf(x[None]).sum()))(u)
   np.testing.assert_array_equal(gradient, (u > 0.1) & (u < 3.1))
 
 
 def test_vmap_over_inputs_and_parameters():
   x = current((6, 7, 20))
-  np.testing.assert_array_equal(jax.vmap(mlf, in_axes=1, out_axes=1)(x), mlf(x))
+  mapped = jax.jit(jax.vmap(mlf, in_axes=1, out_axes=1))
+  np.testing.assert_array_equal(mapped(x), jax.jit(mlf)(x))
   params = [MLFParams((0.5, 1.5), 0.1), MLFParams((0.7, 1.7), 0.9)]
   stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
-  mapped = jax.vmap(lambda p: neuron.run(p, x)[1])(stacked)
+  spikes_of = lambda p: neuron.run(p, x)[1]
+  mapped = jax.jit(jax.vmap(spikes_of))(stacked)
+  alone = jax.jit(spikes_of)
   for i, p in enumerate(params):
-    np.testing.assert_array_equal(mapped[i], neuron.run(p, x)[1])
+    np.testing.assert_array_equal(mapped[i], alone(p))
 
 
 def test_checkpoint_leaves_gradient_unchanged():
   x = current((6, 50))
   loss = lambda f, x: (f(x) * x).sum()
   np.testing.assert_array_equal(
-    jax.grad(functools.partial(loss, jax.checkpoint(mlf)))(x),
-    jax.grad(functools.partial(loss, mlf))(x),
+    jax.jit(jax.grad(functools.partial(loss, jax.checkpoint(mlf))))(x),
+    jax.jit(jax.grad(functools.partial(loss, mlf)))(x),
   )
 
 
@@ -266,19 +279,21 @@ def test_shard_map_threshold_gradient():
   )
   params = jax.tree.map(jnp.float32, MLFParams())
   chex.assert_trees_all_close(
-    sharded(params, x), jax.grad(loss)(params, x), rtol=1e-5
+    sharded(params, x), jax.jit(jax.grad(loss))(params, x), rtol=1e-5
   )
 
 
 def test_bfloat16_current_keeps_float32_membranes():
   params = MLFParams()
   x = current((4, 8), dtype=jnp.bfloat16)
-  state, spikes = neuron.run(params, x)
+  run = jax.jit(neuron.run)
+  state, spikes = run(params, x)
   assert state.membrane_potential.dtype == jnp.float32
   assert spikes.dtype == jnp.bfloat16
-  wide = neuron.run(params, x.astype(jnp.float32))
+  wide = run(params, x.astype(jnp.float32))
   chex.assert_trees_all_equal(state, wide[0])
-  assert jax.grad(lambda x: mlf(x).sum())(x).dtype == jnp.bfloat16
+  gradient = jax.eval_shape(jax.grad(lambda x: mlf(x).sum()), x)
+  assert gradient.dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize(
@@ -315,8 +330,9 @@ def test_windows_that_do_not_tile_are_warned_of(thresholds, fault):
 
 def test_tuple_of_traced_thresholds_is_a_vector_of_them():
   x = current((4, 50))
-  apart = jax.grad(lambda v: mlf(x, v).sum())((0.6, 1.6, 2.6))
-  together = jax.grad(lambda v: mlf(x, v).sum())(jnp.array([0.6, 1.6, 2.6]))
+  gradient = jax.jit(jax.grad(lambda v: mlf(x, v).sum()))
+  apart = gradient((0.6, 1.6, 2.6))
+  together = gradient(jnp.array([0.6, 1.6, 2.6]))
   np.testing.assert_array_equal(jnp.stack(apart), together)
 
 
@@ -355,8 +371,13 @@ def test_affine_inside_equals_affine_before(time, shape, dtype):
 
     results = []
     for f in (inside, before):
-      spikes, pull = jax.vjp(jax.jit(f), x, affine)
-      results.append((spikes, pull(weights)))
+
+      @jax.jit
+      def pulled(x, affine, f=f):
+        spikes, pull = jax.vjp(f, x, affine)
+        return spikes, pull(weights)
+
+      results.append(pulled(x, affine))
     np.testing.assert_array_equal(results[0][0], results[1][0])
     assert 0 < results[0][0].mean() < 3
     tolerance = 1e-12 if dtype == 'float64' else 1e-4
@@ -376,8 +397,8 @@ def test_tiles_of_the_backward_pass_leave_no_neuron_out(neurons):
     return (jnp.sin(x) * spikes).sum() + state.membrane_potential.sum()
 
   gradients = [
-    jax.jit(jax.grad(functools.partial(loss, f), argnums=(0, 1)))(params, x)
-    for f in (neuron.run, fold)
+    jit(jax.grad(functools.partial(loss, f), argnums=(0, 1)))(params, x)
+    for f, jit in ((neuron.run, jax.jit), (scanned_from_rest, quick.jit))
   ]
   chex.assert_trees_all_close(
     gradients[0][1], gradients[1][1], rtol=1e-5, atol=1e-5

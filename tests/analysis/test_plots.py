@@ -1,7 +1,10 @@
 """The pictures show what units and recordings do."""
 
+import functools
+
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,6 +16,7 @@ from mlf_jax.errors import UserError
 from mlf_jax.models import SpikingResNet
 from mlf_jax.neuron import MLFParams
 from mlf_jax.norm import TDBatchNorm
+from tests import quick
 
 
 def test_mlf_unit_shows_windows_thresholds_and_spikes(tmp_path):
@@ -91,9 +95,11 @@ def test_recording_of_nothing_is_refused(few_events):
 def test_first_spikes_are_those_of_the_stem():
   model = SpikingResNet((1,), (3,), num_classes=2, time_steps=4)
   frames = np.random.default_rng(0).integers(0, 4, (2, 4, 5, 6, 2), np.uint8)
-  variables = model.init(jax.random.key(0), frames)
-  for train in (False, True):
-    x = np.swapaxes(frames, 0, 1).astype(np.float32)
+  variables = quick.variables(model, frames)
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def by_hand(train, variables, frames):
+    x = jnp.swapaxes(frames, 0, 1).astype(jnp.float32)
     kernel = variables['params']['conv1']['kernel']
     x = nn.Conv(3, (3, 3), padding=1, use_bias=False).apply(
       {'params': {'kernel': kernel}}, x
@@ -104,7 +110,10 @@ def test_first_spikes_are_those_of_the_stem():
       not train,
       mutable='batch_stats',
     )
-    expected = np.swapaxes(mlf(x), 0, 1)
+    return jnp.swapaxes(mlf(x), 0, 1)
+
+  for train in (False, True):
+    expected = by_hand(train, variables, frames)
     found = event_plots.first_spikes(model, variables, frames, train)
     assert found.shape == (2, 4, 5, 6, 3)
     np.testing.assert_array_equal(found, expected)

@@ -45,13 +45,18 @@ def draw_all_but_mix_up():
 
 def test_augmentations_follow_one_another_on_raw_counts():
   batch, samples = draw_all_but_mix_up()
-  keys = data.sample_keys(0, 4, batch['position'])
-  frames = data.random_flip(keys, batch['image'])
-  frames = data.random_crop(keys, frames, 2)
-  frames = data.random_rotation(keys, frames, 50.0)
-  frames = data.random_cutout(keys, frames, 3)
-  frames = data.drop_events(keys, frames, 0.25)
-  frames = data.random_time_shift(keys, frames, 1)
+
+  @jax.jit
+  def one_after_another(position, frames):
+    keys = data.sample_keys(0, 4, position)
+    frames = data.random_flip(keys, frames)
+    frames = data.random_crop(keys, frames, 2)
+    frames = data.random_rotation(keys, frames, 50.0)
+    frames = data.random_cutout(keys, frames, 3)
+    frames = data.drop_events(keys, frames, 0.25)
+    return data.random_time_shift(keys, frames, 1)
+
+  frames = one_after_another(batch['position'], batch['image'])
   np.testing.assert_array_equal(samples.inputs, frames.astype(jnp.float32) - 5)
   np.testing.assert_array_equal(samples.label, batch['label'])
   assert samples.share is None
