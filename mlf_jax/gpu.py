@@ -1,6 +1,6 @@
 """The recursion of an MLF unit as two kernels for NVIDIA GPUs.
 
-A thread has a neuron from the first timestep to the last, so that its membrane
+A thread has its neurons from the first timestep to the last: their membrane
 potentials stay in registers. A loop over timesteps would write and read them at
 each one, and start a kernel for it.
 """
