@@ -23,6 +23,17 @@ _BLOCK = 256
 _WARPS = 4
 
 
+def can_index(x, u) -> bool:
+  """Whether no array of the kernels is too large for an index of 32 bits.
+
+  Args:
+    x: input current, [time, ...].
+    u: membrane potentials, [level, ...].
+  """
+  loops, _ = _segments(x.shape[0])
+  return max(x.size, u.size * max(1, loops)) < 2**31
+
+
 # Compiled, and so traced once for all layers of a shape: done for each, it took
 # 20 of the 33 s before the first step of DS-ResNet-20 at T = 40.
 @jax.jit

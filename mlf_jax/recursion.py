@@ -121,21 +121,20 @@ def _unless_on_gpu(function, kernel_of, x, u, *operands):
     u: initial membrane potentials, [level, ...].
     *operands: the others.
   """
-  if not _gpu_serves(x, u):
+  if not (x.size and _has_gpu()):
     return function(x, u, *operands)
   from mlf_jax import gpu
 
+  if not gpu.can_index(x, u):
+    return function(x, u, *operands)
   return jax.lax.platform_dependent(
     x, u, *operands, cuda=kernel_of(gpu), default=function
   )
 
 
-def _gpu_serves(x, u):
-  """Whether there is a GPU for the kernels, and they can index the arrays."""
-  # Indices have 32 bits. The largest array may be of membranes, which are
-  # written at every eighth timestep.
-  largest = max(x.size, u.size * max(1, x.shape[0] // 8))
-  if not x.size or largest >= 2**31 or jax.default_backend() != 'gpu':
+def _has_gpu():
+  """Whether there is a GPU for the kernels."""
+  if jax.default_backend() != 'gpu':
     return False
   capability = getattr(jax.local_devices()[0], 'compute_capability', '')
   major, _, minor = str(capability).partition('.')

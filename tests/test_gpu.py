@@ -21,7 +21,7 @@ from tests.test_neuron import THRESHOLDS, current, scanned, state_of
 @pytest.fixture
 def served(monkeypatch):
   """As if there were a GPU."""
-  monkeypatch.setattr(recursion, '_gpu_serves', lambda x, u: x.size > 0)
+  monkeypatch.setattr(recursion, '_has_gpu', lambda: True)
   yield
   gpu.forward.clear_cache()
   gpu.backward.clear_cache()
@@ -161,24 +161,30 @@ def test_lowers_to_one_kernel_each_way(served, time):
 
 
 @pytest.mark.parametrize(
-  ('capability', 'shape', 'serves'),
-  [
-    ('9.0', (40, 1000), True),
-    ('8.0', (40, 1000), True),
-    ('7.5', (40, 1000), False),
-    ('gfx942', (40, 1000), False),
-    ('9.0', (40, 0), False),
-    ('9.0', (2**10, 2**20), True),
-    ('9.0', (2**11, 2**20), False),
-    # 12 levels at every eighth of 2**11 timesteps.
-    ('9.0', (2**11, 2**20 * 3 // 4), False),
-  ],
+  ('capability', 'serves'),
+  [('9.0', True), ('8.0', True), ('7.5', False), ('gfx942', False)],
 )
-def test_kernels_run_where_they_can(monkeypatch, capability, shape, serves):
-  x = jax.ShapeDtypeStruct(shape, jnp.float32)
-  u = jax.ShapeDtypeStruct((12, *shape[1:]), jnp.float32)
-  assert not recursion._gpu_serves(x, u)
+def test_kernels_run_where_they_can(monkeypatch, capability, serves):
+  assert not recursion._has_gpu()
   device = types.SimpleNamespace(compute_capability=capability)
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   monkeypatch.setattr(jax, 'local_devices', lambda: [device])
-  assert recursion._gpu_serves(x, u) == serves
+  assert recursion._has_gpu() == serves
+
+
+@pytest.mark.parametrize(
+  ('shape', 'levels', 'fits'),
+  [
+    ((2**10, 2**20), 12, True),
+    ((2**11, 2**20), 1, False),
+    ((1, 2**30), 1, True),
+    ((1, 2**30), 2, False),
+    # Membranes of 12 levels at every eighth of 2**11 timesteps.
+    ((2**11, 2**20 * 3 // 4), 12, False),
+  ],
+)
+def test_an_array_beyond_32_bits_is_left_to_loops(served, shape, levels, fits):
+  x = jax.ShapeDtypeStruct(shape, jnp.float32)
+  params = MLFParams(tuple(0.6 + np.arange(levels)))
+  jaxpr = jax.make_jaxpr(functools.partial(neuron.run, params))(x)
+  assert ('pallas_call' in str(jaxpr)) == fits
