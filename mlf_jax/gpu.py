@@ -63,19 +63,10 @@ def forward(x, u, affine, thresholds, decay):
 def backward(width, surrogate, x, u, g, later, affine, thresholds, decay):
   """Recomputes the membranes and goes back.
 
-  Args:
-    width: width of the surrogate windows.
-    surrogate: one of `mlf_jax.surrogate.SURROGATES`.
-    x: input current, or what `affine` makes it from, [time, ...].
-    u: initial membrane potentials, [level, ...].
-    g: cotangent of the spikes, [time, ...].
-    later: cotangent of the final membrane potentials, [level, ...].
-    affine: coefficients of a channel, or None.
-    thresholds: [level].
-    decay: scalar.
-
-  Returns:
-    Cotangents of the input current, `u`, `thresholds` and `decay`.
+  Takes what `forward` takes, the `width` and name of the `surrogate` windows,
+  and the cotangents of what it returns: `g` of the spikes, `later` of the
+  membrane potentials. Returns those of the input current, `u`, `thresholds` and
+  `decay`.
   """
   window = functools.partial(
     surrogate_lib.derivative, width=width, surrogate=surrogate
