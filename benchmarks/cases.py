@@ -34,14 +34,13 @@ CONFIGURATIONS = dict(
   zip(NETWORKS, ('cifar10', 'cifar10_dvs', 'dvs_gesture'), strict=True)
 )
 
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+
 
 def network(name: str, batch: int | None = None):
   """Constructor of a network, and the shape of a batch for it."""
   constructor, shape = NETWORKS[name]
   return constructor, (batch or shape[0], *shape[1:])
-
-
-REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
 
 def configuration(name: str) -> ml_collections.ConfigDict:
