@@ -25,7 +25,7 @@ SHAPE = (2, 7, 9, 10, 2)
 
 def network(time_steps=7, **attributes):
   return models.SpikingResNet(
-    (1, 1), (4, 6), 3, time_steps, thresholds=(0.6, 1.6), **attributes
+    (1, 1), (4, 6), 3, time_steps=time_steps, **attributes
   )
 
 
@@ -63,9 +63,7 @@ def test_modes_give_the_same_spikes_and_gradients(residual, time_steps):
 
 def deep(**attributes):
   """Two and three blocks that are alike, and two projections."""
-  return models.SpikingResNet(
-    (2, 1, 4), (4, 6, 4), 3, 2, thresholds=(0.6, 1.6), **attributes
-  )
+  return models.SpikingResNet((2, 1, 4), (4, 6, 4), 3, 2, **attributes)
 
 
 @pytest.mark.parametrize(
