@@ -1,8 +1,9 @@
 """Quick compilation, for tests of what a program does and not of its speed.
 
 Most of the time of the suite goes into XLA, and most of XLA's into code that a
-test runs a few times. Not for tests against reference data or to the last bit
-of what is computed in another order: they are about the program users run.
+test runs a few times, such as what draws the variables. Not for tests against
+reference data or to the last bit of what is computed in another order: they are
+about the program users run.
 """
 
 import functools

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mlf_jax import UserError, stream
-from mlf_jax.models import SpikingResNet, SpikingVGG, layers, vgg
+from mlf_jax.models import SpikingResNet, SpikingVGG, layers
 
 RESNET = functools.partial(
   SpikingResNet, stage_sizes=(1, 1), widths=(4, 6), num_classes=5, time_steps=3
@@ -104,13 +104,10 @@ def test_pieces_equal_the_whole(attributes):
   check_pieces(model, trained(model), recordings())
 
 
-def test_pieces_equal_the_whole_in_vgg(monkeypatch):
-  monkeypatch.setattr(vgg, '_GROUPS', ((4,), (5,), (6,), (7,), (8,)))
+def test_pieces_equal_the_whole_in_vgg(small_vgg, flax_pools):
   shape = (32, 32, 2)
   model = SpikingVGG(3, 3)
-  # Flax's average pool divides by an integer.
-  with jax.numpy_dtype_promotion('standard'):
-    check_pieces(model, trained(model, shape), recordings(shape))
+  check_pieces(model, trained(model, shape), recordings(shape))
 
 
 def test_pieces_equal_the_whole_but_for_rounding_without_whole_numbers():
