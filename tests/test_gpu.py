@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from mlf_jax import gpu, mlf, neuron, recursion
 from mlf_jax.neuron import MLFParams
 from tests import golden_data, quick
-from tests.test_neuron import THRESHOLDS, current, scanned, state_of
+from tests.test_neuron import current, pulled_back, scanned, state_of
 
 
 @pytest.fixture
@@ -40,14 +40,8 @@ def interpreted(served, monkeypatch):
 
 def test_reference_spikes_and_gradient(interpreted, x64):
   data = golden_data.load('mlf_unit_K3_T10')
-  run = lambda x: neuron.run(MLFParams(THRESHOLDS), x)[1]
-
-  @quick.jit
-  def pulled_back(x, g):
-    spikes, pull = jax.vjp(run, x)
-    return spikes, pull(g)[0]
-
-  spikes, dx = pulled_back(data['x'], data['g'])
+  run = functools.partial(pulled_back, mlf)
+  spikes, dx = quick.jit(run)(data['x'], data['g'])
   np.testing.assert_array_equal(spikes, data['spikes'])
   np.testing.assert_allclose(dx, data['dx'], atol=1e-12)
 
@@ -134,11 +128,6 @@ def test_vmap_over_inputs_and_parameters(interpreted):
 def test_lowers_to_one_kernel_each_way(served, time):
   """Inside `shard_map`; no loop over timesteps is left outside of a kernel."""
   x = current((time, 16, 5))
-
-  def pulled_back(x, g):
-    spikes, pull = jax.vjp(mlf, x)
-    return spikes, pull(g)[0]
-
   # An accelerator that need not be there.
   mesh = AbstractMesh(
     (8,),
@@ -149,7 +138,7 @@ def test_lowers_to_one_kernel_each_way(served, time):
   spec = P(None, 'data')
   lowered = jax.jit(
     jax.shard_map(
-      pulled_back,
+      functools.partial(pulled_back, mlf),
       mesh=mesh,
       in_specs=(spec, spec),
       out_specs=(spec, spec),

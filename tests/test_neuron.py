@@ -53,19 +53,20 @@ def state_of(params, shape, seed=9, dtype=jnp.float32):
   return MLFState(u)
 
 
+def pulled_back(simulate, x, g):
+  """Spikes, and the cotangent of the current for `g` of them."""
+  spikes, pull = jax.vjp(simulate, x)
+  return spikes, pull(g)[0]
+
+
 @pytest.mark.parametrize('simulate', [neuron.run, fold])
 @pytest.mark.parametrize('time', [4, 10])
 @pytest.mark.parametrize('levels', [1, 2, 3])
 def test_reference_spikes_and_gradient(x64, levels, time, simulate):
   data = golden_data.load(f'mlf_unit_K{levels}_T{time}')
   params = MLFParams(THRESHOLDS[:levels])
-
-  @jax.jit
-  def pulled(x, g):
-    spikes, pull = jax.vjp(lambda x: simulate(params, x)[1], x)
-    return spikes, pull(g)[0]
-
-  spikes, dx = pulled(data['x'], data['g'])
+  run = functools.partial(pulled_back, lambda x: simulate(params, x)[1])
+  spikes, dx = jax.jit(run)(data['x'], data['g'])
   np.testing.assert_array_equal(spikes, data['spikes'])
   np.testing.assert_allclose(dx, data['dx'], atol=1e-12)
 
@@ -249,22 +250,18 @@ def test_shard_map(check_vma, time):
   mesh = data_mesh()
   x = current((time, 16, 5))
   g = current((time, 16, 5), 1)
-
-  def pulled_back(x, g):
-    spikes, pull = jax.vjp(mlf, x)
-    return spikes, pull(g)[0]
-
+  run = functools.partial(pulled_back, mlf)
   spec = P(None, 'data')
   sharded = jax.jit(
     jax.shard_map(
-      pulled_back,
+      run,
       mesh=mesh,
       in_specs=(spec, spec),
       out_specs=(spec, spec),
       check_vma=check_vma,
     )
   )
-  chex.assert_trees_all_equal(sharded(x, g), jax.jit(pulled_back)(x, g))
+  chex.assert_trees_all_equal(sharded(x, g), jax.jit(run)(x, g))
 
 
 def test_shard_map_threshold_gradient():
