@@ -1,0 +1,1 @@
+"""Configurations of experiments, one file each; see the README."""
