@@ -1,7 +1,7 @@
-"""What the benchmarks of speed and memory share: networks, steps, timing."""
+"""Networks, training steps and timing that the benchmarks share."""
 
 import argparse
-import contextlib
+import dataclasses
 import functools
 import os
 import pathlib
@@ -10,17 +10,15 @@ import runpy
 import statistics
 import time
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
 
-from mlf_jax import models, neuron
-from mlf_jax.models import layers
-from mlf_jax.training.parallel import compiler_options
+from mlf_jax import layers, models
+from mlf_jax.training.sharding import compiler_options
 
-# The paper's networks: constructor, shape of the batch.
+# The paper's networks: constructor and shape of the batch.
 NETWORKS = {
   'CIFAR-10 DS-20 T=4': (models.ds_resnet20_cifar10, (8, 32, 32, 3)),
   'CIFAR10-DVS DS-14 T=10': (
@@ -38,7 +36,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
 
 def network(name: str, batch: int | None = None):
-  """Constructor of a network, and the shape of a batch for it."""
+  """Returns constructor and shape of a batch, `batch` samples if given."""
   constructor, shape = NETWORKS[name]
   return constructor, (batch or shape[0], *shape[1:])
 
@@ -50,7 +48,7 @@ def configuration(name: str) -> ml_collections.ConfigDict:
 
 
 def machine() -> str:
-  """One line that says what the figures were measured on."""
+  """Python, JAX and processor that figures are measured on, in one line."""
   kind = jax.devices()[0].device_kind
   return (
     f'Python {platform.python_version()}, JAX {jax.__version__}, '
@@ -59,7 +57,7 @@ def machine() -> str:
 
 
 def _processor():
-  """The processor and its widest vectors, where Linux says so."""
+  """Name of the processor and of its widest vectors, from /proc/cpuinfo."""
   try:
     text = pathlib.Path('/proc/cpuinfo').read_text()
   except OSError:
@@ -74,50 +72,23 @@ def _processor():
 
 
 def options() -> dict[str, str]:
-  """Compiler options that a run trains with."""
+  """Compiler options with which training runs."""
   return compiler_options(jax.devices()[0].platform)
 
 
-def _instead_of_units(units):
-  """A context with `units(module, current)` in the place of `MLFUnits`."""
+@dataclasses.dataclass(frozen=True)
+class PlainMLF(layers.MLF):
+  """MLF unit that JAX differentiates through a scan over single timesteps."""
 
-  def intercept(call, args, kwargs, context):
-    module = context.module
-    if not isinstance(module, layers.MLFUnits):
-      return call(*args, **kwargs)
-    x, affine = (*args, None)[:2]
-    current = x if affine is None else affine(x)
-    return units(module, current).astype(module.dtype)
-
-  return nn.intercept_methods(intercept)
-
-
-def relu():
-  """A context in which networks have ReLU in the place of the neuron."""
-  return _instead_of_units(lambda module, current: nn.relu(current))
-
-
-def plain_autodiff():
-  """A context in which JAX differentiates a scan over `neuron.step`."""
-
-  def units(module, current):
-    x = current.reshape((module.time_steps, -1, *current.shape[1:]))
-    state = neuron.init_state(module.params, x.shape[1:], x.dtype)
-    step = functools.partial(neuron.step, module.params)
-    return jax.lax.scan(step, state, x)[1].reshape(current.shape)
-
-  return _instead_of_units(units)
+  run = layers.SpikingUnit.run
 
 
 class Case:
   """A network with its training step and its inference, compiled or not."""
 
-  def __init__(
-    self, constructor, shape, context=contextlib.nullcontext, **attributes
-  ):
-    """Builds it; `context` is entered whenever the network is traced."""
+  def __init__(self, constructor, shape, **attributes):
+    """Builds the network with such attributes, and a batch for it."""
     self._model = constructor(**attributes)
-    self._context = context
     x = jax.random.uniform(jax.random.key(0), shape)
     # Images are real, frames count events.
     self.x = x if len(shape) == 4 else jnp.floor(4 * x * x)
@@ -132,17 +103,16 @@ class Case:
     self.init = functools.partial(jax.jit(init), jax.random.key(1))
 
   def train(self, state, x, labels):
-    """Forward, backward, update."""
+    """Training step: forward, backward, update."""
     params, batch_stats, opt_state = state
 
     def loss_fn(params):
-      with self._context():
-        logits, new = self._model.apply(
-          {'params': params, 'batch_stats': batch_stats},
-          x,
-          train=True,
-          mutable=['batch_stats'],
-        )
+      logits, new = self._model.apply(
+        {'params': params, 'batch_stats': batch_stats},
+        x,
+        train=True,
+        mutable=['batch_stats'],
+      )
       losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
       return losses.mean(), new['batch_stats']
 
@@ -156,13 +126,10 @@ class Case:
   def infer(self, state, x):
     """Logits of a batch."""
     params, batch_stats, _ = state
-    with self._context():
-      return self._model.apply(
-        {'params': params, 'batch_stats': batch_stats}, x
-      )
+    return self._model.apply({'params': params, 'batch_stats': batch_stats}, x)
 
   def compile_train(self, **compiler_options):
-    """The compiled training step, which takes its state's buffers."""
+    """Compiles the training step, which donates its state."""
     state = jax.eval_shape(self.init)
     lowered = jax.jit(self.train, donate_argnums=0).lower(
       state, self.x, self.labels
@@ -170,14 +137,14 @@ class Case:
     return lowered.compile(compiler_options=compiler_options)
 
   def compile_infer(self, **compiler_options):
-    """Compiled inference."""
+    """Compiles the inference."""
     state = jax.eval_shape(self.init)
     lowered = jax.jit(self.infer).lower(state, self.x)
     return lowered.compile(compiler_options=compiler_options)
 
 
 def temporaries(compiled) -> float:
-  """MB (10^6 bytes) that a compiled function takes besides its arguments."""
+  """Memory in MB (10^6 bytes) of a compiled function besides its arguments."""
   return compiled.memory_analysis().temp_size_in_bytes / 1e6
 
 
@@ -185,12 +152,12 @@ def race(runners, repetitions, warm_up=2):
   """Times functions in turns, so that a slow moment hits all of them.
 
   Args:
-    runners: name to a function without arguments.
-    repetitions: turns that count.
-    warm_up: turns that do not.
+    runners: names to functions without arguments.
+    repetitions: turns that are timed.
+    warm_up: turns before those.
 
   Returns:
-    Name to the seconds of each turn.
+    Names to the seconds of each timed turn.
   """
   seconds = {name: [] for name in runners}
   for turn in range(warm_up + repetitions):
@@ -203,18 +170,18 @@ def race(runners, repetitions, warm_up=2):
 
 
 def spread(values, how='.2f') -> str:
-  """Median and quartiles as text, each number formatted as `how` says."""
+  """Formats median and quartiles, each number in the format `how`."""
   low, _, high = statistics.quantiles(values, n=4)
   return f'{statistics.median(values):{how}} ({low:{how}}-{high:{how}})'
 
 
 def ratio(seconds, base) -> str:
-  """Median and quartiles of the ratios turn by turn, as text."""
+  """Formats median and quartiles of the ratios turn by turn."""
   return spread([s / b for s, b in zip(seconds, base, strict=True)])
 
 
 def at_least(least: int):
-  """The type of an argument that is a whole number not below `least`."""
+  """Returns an argparse type for whole numbers not below `least`."""
 
   def whole_number(text):
     if not (text.isascii() and text.isdigit() and int(text) >= least):

@@ -1,9 +1,9 @@
 """Trains a configuration with several seeds: `python benchmarks/digits.py`.
 
-Prints test accuracy and time of each run, compilation included, and their
-mean. Each run is a process of its own. By default `configs/digits.py` with five
-seeds; `--config=configs/moving_digits.py` for the same digits seen by a
-simulated event camera.
+Prints test accuracy and time of each run, with compilation, and their means.
+Each run is a process of its own. The default is `configs/digits.py` with five
+seeds; `--config=moving_digits` trains on the same digits as a simulated event
+camera sees them.
 """
 
 import argparse
@@ -21,9 +21,7 @@ import numpy as np
 def main():
   """Runs the seeds one after the other."""
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-  parser.add_argument(
-    '--config', default=f'{cases.REPOSITORY}/configs/digits.py'
-  )
+  parser.add_argument('--config', default='digits')
   parser.add_argument('--seeds', type=int, default=5, help='how many, from 0')
   arguments = parser.parse_args()
   if arguments.seeds < 1:

@@ -1,23 +1,23 @@
 """Memory of the training step: `python benchmarks/memory.py`.
 
-Prints, for the paper's networks, the temporaries of the compiled training step
-(what it takes besides weights, state and batch; the compiler says so, nothing
-is timed) in each memory mode, as a part of what two others take: the same
-network whose neurons JAX differentiates through a scan of `neuron.step`, and
-the same with ReLU in the place of the neurons. All have the compiler options
-of a run; in brackets the former without them. Then what
-`python -m mlf_jax memory` predicts for the configurations of these networks,
-from smaller batches, and what the compiler says of the batch itself.
+Prints the temporaries of the compiled training step, which is its memory
+besides weights, state and batch, for the paper's networks in each memory mode.
+They are compared with those of two networks that differ in the unit only: one
+that JAX differentiates through a scan over timesteps, and ReLU. All are
+compiled with the options of a run; figures in brackets are for the first of the
+two without them. Then prints the prediction of `python -m mlf_jax memory` for
+the same networks beside what the compiler says. Nothing is timed.
 """
 
 import argparse
 
 import cases
 
-from mlf_jax.models import memory
-from mlf_jax.training import footprint
+from mlf_jax import layers
+from mlf_jax.layers import memory
+from mlf_jax.training import memory_estimate
 
-# Samples of a batch whose memory is predicted, unless another is asked for.
+# Default number of samples of the batch whose memory is predicted.
 _BATCH = 8
 
 
@@ -38,11 +38,11 @@ def main():
   options = cases.options()
   for name in arguments.networks:
     constructor, shape = cases.network(name, arguments.batch)
-    of_relu = cases.Case(constructor, shape, cases.relu)
-    of_plain = cases.Case(constructor, shape, cases.plain_autodiff)
-    relu = cases.temporaries(of_relu.compile_train(**options))
-    plain = cases.temporaries(of_plain.compile_train(**options))
-    untuned = cases.temporaries(of_plain.compile_train())
+    relu_case = cases.Case(constructor, shape, unit=layers.ReLU())
+    plain_case = cases.Case(constructor, shape, unit=cases.PlainMLF())
+    relu = cases.temporaries(relu_case.compile_train(**options))
+    plain = cases.temporaries(plain_case.compile_train(**options))
+    untuned = cases.temporaries(plain_case.compile_train())
     print(f'{name}, batch {shape[0]}')
     print(
       f'  plain autodiff {plain:.0f} MB ({untuned:.0f}), ReLU {relu:.0f} MB'
@@ -58,8 +58,8 @@ def main():
     batch = arguments.batch or _BATCH
     for mode in memory.MODES:
       config.memory = mode
-      predicted = footprint.predict(config, batch).bytes(batch)
-      measured = footprint.measure(config, batch)
+      predicted = memory_estimate.predict(config, batch).bytes(batch)
+      measured = memory_estimate.measure(config, batch)
       print(
         f'  {mode:8} batch {batch}: predicted {predicted / 1e6:.0f} MB, '
         f'measured {measured / 1e6:.0f} MB, {predicted / measured - 1:+.1%}'

@@ -1,10 +1,10 @@
 """The neuron alone, in units of an addition: `python benchmarks/neuron.py`.
 
 Prints, for ten million values, T = 40 and 4 timesteps and K = 3 and 1 levels,
-the time of the forward pass and of forward and backward together, divided by
-that of adding a number to the same array (which reads it once and writes it
-once): median and quartiles of the ratios turn by turn, in one process; and the
-temporaries of the backward pass. The floor is 1 and 2.5.
+the time of the forward pass, and of forward and backward together, divided by
+the time to add a number to the same array: median and quartiles of the ratios
+turn by turn, in one process. Then the temporaries of the backward pass. An
+addition reads the array once and writes it once, so the floor is 1 and 2.5.
 """
 
 import argparse

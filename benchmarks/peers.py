@@ -1,18 +1,17 @@
-"""mlf_jax beside SpikingJelly and snnTorch: `python benchmarks/peers.py`.
+"""Times mlf_jax, SpikingJelly and snnTorch: `python benchmarks/peers.py`.
 
-Prints, for the three networks of the paper with K = 1 and K = 3 levels, the
-time of a training step (forward, backward, SGD with momentum) and of inference
-on the CPU: median, least and most of the repetitions after a warm-up, the
-median as a multiple of that of mlf_jax, and the most resident memory of the
-process, compilation included. Every line is a process of its own, one after the
-other, with the same weights, the same data, float32 and all cores. Of the two
-libraries, which need PyTorch, those that are not installed are left out, with
-a line that says so.
+Prints the time of a training step (forward, backward, SGD with momentum) and of
+inference on the CPU, for the paper's three networks with K = 1 and K = 3
+levels: median, least and most of the repetitions after a warm-up, the ratio of
+the median to that of mlf_jax, and the peak resident memory of the process, with
+compilation. Each line is measured in a process of its own, one after the other,
+with the same weights, the same data, float32 and all cores. Both libraries need
+PyTorch; one that is not installed is left out, with a message.
 
-`--compile` hands the networks of PyTorch to `torch.compile` first. `--check`
-measures nothing: it prints in how many outputs a unit of each library differs
-from `mlf_jax.neuron.run` and by how much its gradient does, and by how much
-logits of the networks differ, and the loss before and after a training step.
+`--compile` hands the PyTorch networks to `torch.compile`. `--check` times
+nothing: it prints how far outputs and gradients of a unit of each library are
+from those of `mlf_jax.neuron.run`, and how far logits of the networks, and the
+loss before and after a training step.
 """
 
 import argparse
@@ -30,21 +29,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from unittest import mock
 
 import numpy as np
 
-# Neither JAX nor PyTorch is imported here: a process that measures one of them
-# is not to carry the other.
+# Neither JAX nor PyTorch is imported here, so that a process that measures one
+# of them does not hold the other.
 
-# Shapes of the input: a batch of images, or of frames, [batch, time, ...].
+# Constructor in `mlf_jax.models`; shape of a batch of images or frames.
 NETWORKS = {
   'cifar10': ('ds_resnet20_cifar10', (8, 32, 32, 3)),
   'cifar10_dvs': ('ds_resnet14_cifar10_dvs', (4, 10, 42, 42, 2)),
   'dvs_gesture': ('ds_resnet20_dvs_gesture', (4, 40, 32, 32, 2)),
 }
 THRESHOLDS = {1: (0.6,), 3: (0.6, 1.6, 2.6)}
-# What `pip install` calls the libraries, and what each needs.
+# Libraries by their name for `pip install`, and the modules that each needs.
 PEERS = {
   'spikingjelly': ('torch', 'spikingjelly'),
   'snntorch': ('torch', 'snntorch'),
@@ -56,10 +54,10 @@ MOMENTUM = 0.9
 EPSILON = 1e-5
 WARM_UP = 3
 CORES = os.cpu_count()
-# Of every process that measures.
+# Environment of every process that measures.
 ENVIRONMENT = {'JAX_PLATFORMS': 'cpu', 'OMP_NUM_THREADS': str(CORES)}
 
-# Where the equations of a library cannot be made those of mlf_jax.
+# Differences between the equations that cannot be removed.
 FOOTNOTE = """\
 Not the same: SpikingJelly fires at u >= V, mlf_jax and snnTorch at u > V;
 snnTorch passes no gradient through the reset; batch norm of PyTorch adds its
@@ -67,33 +65,24 @@ epsilon to the variance, that of mlf_jax to the root of the variance."""
 
 
 def make_task(network, num_levels):
-  """Size of a network, its weights and a batch, as NumPy arrays and JSON."""
+  """Returns attributes of a network, its weights and a batch, in NumPy."""
   import jax
 
-  from mlf_jax import models
+  from mlf_jax import layers, models
   from mlf_jax.interop.torch import to_reference
 
   constructor, shape = NETWORKS[network]
   thresholds = THRESHOLDS[num_levels]
-  model = getattr(models, constructor)(thresholds=thresholds)
+  model = getattr(models, constructor)(unit=layers.MLF(thresholds))
   rng = np.random.default_rng(0)
   # Images, or frames that count events.
   x = rng.standard_normal(shape) if len(shape) == 4 else rng.poisson(0.3, shape)
   x = x.astype(np.float32)
   weights = to_reference(jax.jit(model.init)(jax.random.key(0), x))
-  size = {
-    name: getattr(model, name)
-    for name in (
-      'stage_sizes',
-      'widths',
-      'num_classes',
-      'time_steps',
-      'normalize_input',
-      'thresholds',
-    )
-  }
+  names = 'stage_sizes widths num_classes time_steps normalize_input'.split()
   return {
-    'size': size,
+    'size': {name: getattr(model, name) for name in names},
+    'thresholds': thresholds,
     'x': x,
     'labels': rng.integers(0, model.num_classes, shape[0]),
     'weights': weights,
@@ -101,11 +90,12 @@ def make_task(network, num_levels):
 
 
 def save_task(path, task):
-  """Writes it for `load_task`."""
+  """Writes a task to a file for `load_task`."""
   weights = {f'weights/{k}': v for k, v in task['weights'].items()}
   np.savez(
     path,
     size=json.dumps(task['size']),
+    thresholds=task['thresholds'],
     x=task['x'],
     labels=task['labels'],
     **weights,
@@ -113,13 +103,14 @@ def save_task(path, task):
 
 
 def load_task(path):
-  """What `save_task` wrote."""
+  """Reads a task that `save_task` wrote."""
   with np.load(path) as file:
     return {
       'size': {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in json.loads(str(file['size'])).items()
       },
+      'thresholds': tuple(file['thresholds'].tolist()),
       'x': file['x'],
       'labels': file['labels'],
       'weights': {
@@ -130,20 +121,31 @@ def load_task(path):
     }
 
 
-def jax_functions(task):
-  """Inference, which returns logits, and a step, which returns the loss."""
+def jax_functions(task, normalization='tdbn'):
+  """Returns functions for inference (logits) and a training step (loss).
+
+  Args:
+    task: what `make_task` returned.
+    normalization: name of the normalisation of the network.
+  """
   import jax
   import jax.numpy as jnp
   import optax
 
   from mlf_jax.interop.torch import from_reference
+  from mlf_jax.layers import MLF
   from mlf_jax.models import SpikingResNet
 
-  model = SpikingResNet(**task['size'], decay=DECAY, dtype=task['x'].dtype)
+  model = SpikingResNet(
+    **task['size'],
+    unit=MLF(task['thresholds'], DECAY),
+    normalization=normalization,
+    dtype=task['x'].dtype,
+  )
   optimizer = optax.sgd(LEARNING_RATE, MOMENTUM)
-  # What XLA does by default keeps more alive at once.
+  # XLA's default schedule keeps more arrays alive at once.
   options = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
-  # Copied onto the device here: what is donated has to belong to JAX.
+  # Copied, because only arrays that JAX owns can be donated.
   variables = jax.tree.map(jnp.array, from_reference(task['weights']))
   x = jnp.asarray(task['x'])
   labels = jnp.asarray(task['labels'], jnp.int32)
@@ -184,27 +186,27 @@ def jax_functions(task):
 
 
 def total(arrays):
-  """Their sum, without the zero that `sum` begins with."""
+  """Sums arrays without the zero that `sum` starts from."""
   return functools.reduce(operator.add, arrays)
 
 
-def spikingjelly_parts():
-  """Convolution, tdBN and MLF units of sequences, and what resets a network.
+def spikingjelly_parts(epsilon):
+  """Returns convolution, tdBN and MLF units, and a function that resets them.
 
-  The surrogate gradients SpikingJelly has kernels for do not include the
-  rectangle, so that its loop over time is one of PyTorch operations.
+  SpikingJelly has no kernels for the rectangular surrogate gradient, so its
+  loop over time consists of PyTorch operations.
   """
   import torch
   from spikingjelly.activation_based import functional, layer, neuron, surrogate
 
   class Units(torch.nn.Module):
-    """Neurons that share their input, one a level."""
+    """Neurons that share their input, one per level."""
 
     def __init__(self, thresholds):
       super().__init__()
       self.levels = torch.nn.ModuleList(
         neuron.LIFNode(
-          # v - v / tau + x, which is decay * v + x.
+          # v - v / tau + x equals decay * v + x.
           tau=1 / (1 - DECAY),
           decay_input=False,
           v_threshold=v,
@@ -224,14 +226,14 @@ def spikingjelly_parts():
 
   def norm(channels, threshold):
     return layer.ThresholdDependentBatchNorm2d(
-      1.0, threshold, channels, EPSILON
+      1.0, threshold, channels, epsilon
     )
 
   return conv, norm, Units, functional.reset_net
 
 
-def snntorch_parts():
-  """The same; snnTorch has no layers of sequences, so time is folded here."""
+def snntorch_parts(epsilon):
+  """Returns the same of snnTorch; its layers need time folded into batch."""
   import snntorch
   import torch
   from snntorch import surrogate
@@ -241,7 +243,7 @@ def snntorch_parts():
     return y.view(*x.shape[:2], *y.shape[1:])
 
   class Conv(torch.nn.Conv2d):
-    """Convolution of every timestep."""
+    """Convolution at every timestep."""
 
     def forward(self, x):
       return over_time(super().forward, x)
@@ -250,7 +252,7 @@ def snntorch_parts():
     """Batch norm over time and batch."""
 
     def __init__(self, channels, threshold):
-      super().__init__(channels, EPSILON)
+      super().__init__(channels, epsilon)
       torch.nn.init.constant_(self.weight, threshold)
 
     def forward(self, x):
@@ -260,7 +262,7 @@ def snntorch_parts():
     return gradient * (u.abs() < 0.5)
 
   class Units(torch.nn.Module):
-    """Neurons that share their input, one a level."""
+    """Neurons that share their input, one per level."""
 
     def __init__(self, thresholds):
       super().__init__()
@@ -268,7 +270,7 @@ def snntorch_parts():
         snntorch.Leaky(
           beta=DECAY,
           threshold=v,
-          # The reset of a timestep is that of the spike before it, as here.
+          # Resets after the spike of the timestep before, as mlf_jax does.
           reset_mechanism='zero',
           spike_grad=surrogate.custom_surrogate(rectangle),
         )
@@ -284,22 +286,23 @@ def snntorch_parts():
           spikes_k, potentials[k] = level(x_t, potentials[k])
           spikes.append(spikes_k)
         output.append(total(spikes))
-      # Spikes are float32 whatever the current is.
+      # Its spikes are float32 for a current of any dtype.
       return torch.stack(output).to(x.dtype)
 
-  # Its neurons are reset where they are called.
+  # Its neurons are reset when they are called.
   return Conv, Norm, Units, lambda network: None
 
 
 PARTS = {'spikingjelly': spikingjelly_parts, 'snntorch': snntorch_parts}
 
 
-def torch_network(parts, size):
-  """`SpikingResNet` of such parts; its names are the published ones."""
+def torch_network(parts, task):
+  """Builds `SpikingResNet` in PyTorch; its parameters have published names."""
   from torch import nn
 
   conv, norm, units, _ = parts
-  thresholds, widths = size['thresholds'], size['widths']
+  size, thresholds = task['size'], task['thresholds']
+  widths = size['widths']
 
   def normalized_units(channels):
     return norm(channels, thresholds[0]), units(thresholds)
@@ -329,11 +332,11 @@ def torch_network(parts, size):
 
     def __init__(self):
       super().__init__()
-      # Two channels, of frames; mlf_jax learns no scale there either.
+      # Frames have two channels; mlf_jax learns no scale here either.
       self.bn0 = nn.Identity()
       if size['normalize_input']:
         self.bn0 = norm(2, thresholds[0]).requires_grad_(False)
-      channels = 2 if size['frames'] else 3
+      channels = task['x'].shape[-1]
       self.conv1 = conv(channels, widths[0], 3, 1, 1, bias=False)
       self.bn1, self.units1 = normalized_units(widths[0])
       channels = widths[0]
@@ -349,8 +352,8 @@ def torch_network(parts, size):
     def forward(self, x):
       """Logits of [time, batch, channel, height, width]; time may be 1."""
       x = self.bn1(self.conv1(self.bn0(x)))
-      # As in mlf_jax, the current of an image is computed once; the running
-      # variance, the unbiased one, counts it once instead of T times.
+      # As in mlf_jax, the current of an image is computed once. The unbiased
+      # running variance counts it once here, and T times in mlf_jax.
       x = self.units1(x.expand(size['time_steps'], *x.shape[1:]))
       for stage in range(len(widths)):
         x = self.get_submodule(f'layer{stage + 1}')(x)
@@ -360,27 +363,27 @@ def torch_network(parts, size):
 
 
 def torch_weights(task):
-  """Weights under the names of `torch_network`, gamma times the threshold."""
+  """Renames weights for `torch_network`; its gamma includes the threshold."""
   import torch
 
   weights = {}
   for name, value in task['weights'].items():
     name = name.replace('.execute.', '.').replace('.bn.', '.')
     if name.endswith('.weight') and value.ndim == 1:
-      value = value * task['size']['thresholds'][0]
+      value = value * task['thresholds'][0]
     weights[name] = torch.tensor(value)
   return weights
 
 
-def torch_functions(library, task, compiled=False):
-  """Inference, which returns logits, and a step, which returns the loss."""
+def torch_functions(library, task, compiled=False, epsilon=EPSILON):
+  """Returns functions for inference (logits) and a training step (loss)."""
   import torch
 
-  # By default half of the cores that are threads of the same.
+  # PyTorch's default leaves out the second thread of each physical core.
   torch.set_num_threads(CORES)
-  parts = PARTS[library]()
+  parts = PARTS[library](epsilon)
   frames = task['x'].ndim == 5
-  network = torch_network(parts, {**task['size'], 'frames': frames})
+  network = torch_network(parts, task)
   missing, unexpected = network.load_state_dict(
     torch_weights(task), strict=False
   )
@@ -390,9 +393,9 @@ def torch_functions(library, task, compiled=False):
   x = torch.tensor(task['x']).movedim(-1, -3)
   x = (x.swapaxes(0, 1) if frames else x[None]).contiguous()
   labels = torch.tensor(task['labels'])
-  # Gamma of the batch norms includes the threshold, that of mlf_jax does not: a
-  # step of the same effect is longer by its square.
-  scale = task['size']['thresholds'][0] ** 2
+  # Gamma includes the threshold here and not in mlf_jax: a learning rate with
+  # the same effect is larger by its square.
+  scale = task['thresholds'][0] ** 2
   gammas = [
     n for n, p in learned.items() if n.endswith('weight') and p.ndim < 2
   ]
@@ -431,7 +434,7 @@ def torch_functions(library, task, compiled=False):
 
 
 def seconds_of(function, steps):
-  """Median, least and most seconds of a call after a warm-up."""
+  """Times calls after a warm-up: median, least and most seconds."""
   for _ in range(WARM_UP):
     function()
   seconds = []
@@ -443,14 +446,14 @@ def seconds_of(function, steps):
 
 
 def most_resident():
-  """Most bytes of resident memory this process had so far; Linux only."""
-  # Not `getrusage`: a new process begins with what the old one had.
+  """Peak resident memory of this process in bytes; Linux only."""
+  # `getrusage` would start from the peak of the parent process.
   status = pathlib.Path('/proc/self/status').read_text()
   return 1024 * int(re.search(r'VmHWM:\s*(\d+)', status)[1])
 
 
 def work(library, path, steps, compiled):
-  """Measures one library on one task and prints it as a line of JSON."""
+  """Measures one library on one task and prints a line of JSON."""
   task = load_task(path)
   if library == 'mlf_jax':
     infer, train = jax_functions(task)
@@ -465,11 +468,11 @@ def work(library, path, steps, compiled):
 
 
 def measure(library, path, steps, compiled):
-  """What `work` prints, in a new process."""
+  """Calls `work` in a new process and returns what it prints."""
   command = [sys.executable, __file__, '--worker', library, str(path)]
   command += [f'--steps={steps}'] + ['--compile'] * compiled
   output = subprocess.check_output(command, env={**os.environ, **ENVIRONMENT})
-  # The libraries may have said something before.
+  # The libraries may have printed lines before.
   return json.loads(output.splitlines()[-1])
 
 
@@ -488,7 +491,7 @@ def compare(libraries, networks, levels, steps, compiled):
         save_task(path, make_task(network, num_levels))
         for library in ('mlf_jax', *libraries):
           result = measure(library, path, steps, compiled)
-          # The first is ours.
+          # mlf_jax is the first.
           ours = ours or result
           line = f'{library:18}'
           for what in ('training', 'inference'):
@@ -516,7 +519,7 @@ def check_units(libraries, levels):
     spikes, back = jax.vjp(lambda x, p=params: neuron.run(p, x)[1], x)
     spikes, gradient = np.asarray(spikes), np.asarray(back(weight)[0])
     for library in libraries:
-      units = PARTS[library]()[2](THRESHOLDS[num_levels])
+      units = PARTS[library](EPSILON)[2](THRESHOLDS[num_levels])
       current = torch.tensor(x, requires_grad=True)
       output = units(current)
       output.backward(torch.tensor(weight))
@@ -531,30 +534,27 @@ def check_units(libraries, levels):
 def check_networks(libraries, networks, levels):
   """Compares logits, and the loss before and after a training step.
 
-  In float64 and with a tiny epsilon: otherwise a neuron fires here and there on
-  one side only, because something was rounded differently or because of where
-  epsilon is added, and what follows is another computation.
+  In float64 and with a tiny epsilon. Otherwise some neurons fire on one side
+  only, because of rounding or of where epsilon is added, and everything after
+  them differs.
   """
   import jax
   import torch
 
-  from mlf_jax.models import resnet
+  from mlf_jax.layers import NORMALIZATIONS, TDBatchNorm
 
   epsilon = 1e-12
-  norm = functools.partial(resnet.TDBatchNorm, epsilon=epsilon)
+  exact = functools.partial(TDBatchNorm, epsilon=epsilon)
+  NORMALIZATIONS['tdbn_exact'] = exact
   torch.set_default_dtype(torch.float64)
-  with (
-    jax.enable_x64(True),
-    mock.patch.object(resnet, 'TDBatchNorm', norm),
-    mock.patch.object(sys.modules[__name__], 'EPSILON', epsilon),
-  ):
+  with jax.enable_x64(True):
     for network in networks:
       for num_levels in levels:
         task = in_float64(make_task(network, num_levels))
-        infer, train = jax_functions(task)
+        infer, train = jax_functions(task, 'tdbn_exact')
         logits, losses = infer(), (train(), train())
         for library in libraries:
-          infer, train = torch_functions(library, task)
+          infer, train = torch_functions(library, task, epsilon=epsilon)
           print(
             f'{network}, K = {num_levels}, {library}: logits differ by '
             f'{furthest(infer(), logits)}, loss by '
@@ -565,13 +565,12 @@ def check_networks(libraries, networks, levels):
 
 
 def in_float64(task):
-  """A task in float64, of two samples: that is slow."""
+  """Converts a task to float64, and to two samples, because that is slow."""
   weights = {
     name: np.asarray(value, np.float64)
     for name, value in task['weights'].items()
   }
-  return {
-    'size': task['size'],
+  return task | {
     'x': task['x'][:2].astype(np.float64),
     'labels': task['labels'][:2],
     'weights': weights,
@@ -579,18 +578,18 @@ def in_float64(task):
 
 
 def furthest(value, expected):
-  """The largest difference in words."""
+  """Formats the largest difference beside the largest expected value."""
   off = np.abs(np.subtract(value, expected)).max()
   return f'{off:.2g} of {np.abs(expected).max():.2g}'
 
 
 def not_installed(modules):
-  """Those of the modules that cannot be imported."""
+  """Returns the modules that cannot be imported."""
   return [m for m in modules if importlib.util.find_spec(m) is None]
 
 
 def main():
-  """Measures, or compares, what is installed."""
+  """Measures or compares the libraries that are installed."""
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
   parser.add_argument(
     '--networks', nargs='+', choices=NETWORKS, default=list(NETWORKS)
@@ -598,7 +597,7 @@ def main():
   parser.add_argument(
     '--levels', nargs='+', type=int, choices=THRESHOLDS, default=[1, 3]
   )
-  parser.add_argument('--steps', type=int, default=7, help='that are timed')
+  parser.add_argument('--steps', type=int, default=7, help='timed repetitions')
   parser.add_argument('--compile', action='store_true', help='torch.compile')
   parser.add_argument('--check', action='store_true')
   parser.add_argument('--worker', nargs=2, help=argparse.SUPPRESS)

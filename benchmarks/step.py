@@ -1,4 +1,4 @@
-"""Spiking networks beside the same with ReLU: `python benchmarks/step.py`.
+"""Time of spiking networks relative to ReLU: `python benchmarks/step.py`.
 
 Prints, for the paper's networks, the time of a training step (forward,
 backward, update) and of inference as a multiple of the network whose neurons
@@ -13,7 +13,8 @@ import statistics
 
 import cases
 
-from mlf_jax.models import memory
+from mlf_jax import layers
+from mlf_jax.layers import memory
 
 
 def main():
@@ -38,7 +39,7 @@ def main():
 
 
 def _measure(name, constructor, shape, repetitions):
-  networks = {'ReLU': cases.Case(constructor, shape, cases.relu)} | {
+  networks = {'ReLU': cases.Case(constructor, shape, unit=layers.ReLU())} | {
     mode: cases.Case(constructor, shape, memory=mode) for mode in memory.MODES
   }
   networks['in loops'] = cases.Case(constructor, shape, scan_blocks=True)
@@ -58,7 +59,7 @@ def _measure(name, constructor, shape, repetitions):
       f'{cases.ratio(seconds["fastest"], seconds["ReLU"])}, '
       f'ReLU {milliseconds:.0f} ms'
     )
-  for mode in (*memory.MODES[1:], 'in loops'):
+  for mode in (*list(memory.MODES)[1:], 'in loops'):
     print(
       f'  training   {mode} / fastest '
       f'{cases.ratio(training[mode], training["fastest"])}'

@@ -1,78 +1,97 @@
-"""What the README says works as it stands there."""
+"""Commands, Python blocks and figures of the documents are what they say."""
 
 import pathlib
 import re
-import runpy
 
 import pytest
 
 from mlf_jax import cli
-from mlf_jax.training import workdir
+from tests import quick
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 README = (REPOSITORY / 'README.md').read_text()
+DATA, RESULTS, PERFORMANCE = (
+  (REPOSITORY / 'docs' / f'{name}.md').read_text()
+  for name in ('data', 'results', 'performance')
+)
 
 
-def blocks(language):
-  return re.findall(rf'```{language}\n(.*?)```', README, re.DOTALL)
+def blocks(text, language):
+  return re.findall(rf'```{language}\n(.*?)```', text, re.DOTALL)
 
 
-def commands(start):
-  lines = [line for block in blocks('sh') for line in block.splitlines()]
-  return [line for line in lines if line.startswith(start)]
+def commands(text):
+  return [line for block in blocks(text, 'sh') for line in block.splitlines()]
 
 
-def test_example_runs():
-  (code,) = blocks('python')
-  names = {}
-  exec(compile(code, 'README.md', 'exec'), names)
-  assert names['logits'].shape == (32, 10)
-  # Ten lines, but for imports.
-  body = [x for x in code.splitlines() if x and 'import' not in x]
-  assert len(body) <= 10
+def commands_of_ci():
+  """Commands of the README that `.ci/run` takes from there."""
+  script = (REPOSITORY / '.ci' / 'run').read_text()
+  starts = re.findall(r"\(readme '(.+)'\)", script)
+  assert len(starts) == 5
+  return {next(c for c in commands(README) if start in c) for start in starts}
 
 
-@pytest.mark.parametrize('command', commands('python train.py'))
-def test_training_commands_are_understood(command, monkeypatch, capsys):
+OTHERS = {*commands(README), *commands(DATA), *commands(PERFORMANCE)}
+OTHERS = sorted(OTHERS - commands_of_ci())
+
+
+@pytest.mark.parametrize('command', OTHERS)
+def test_command_is_understood(command, capsys, tmp_path, monkeypatch):
   monkeypatch.chdir(REPOSITORY)
-  arguments = command.split()[1:]
-  assert cli.train_main([*arguments, '--help']) == 0
-  output = capsys.readouterr().out
-  for argument in arguments[1:]:
-    if argument.startswith('--config.'):
-      assert argument in output
-
-
-@pytest.mark.parametrize('command', commands('python -m mlf_jax'))
-def test_other_commands_are_understood(command, capsys, tmp_path, monkeypatch):
   monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
-  monkeypatch.chdir(REPOSITORY)
-  arguments = command.replace('DIR', '/nowhere').split()[3:]
+  arguments = command.replace('DIR', '/nowhere').split()
+  if arguments[:2] == ['python', 'train.py']:
+    assert cli.main(['train', *arguments[2:], '--help']) == 0
+    output = capsys.readouterr().out
+    for argument in arguments[2:]:
+      if argument.startswith('--config.'):
+        assert argument in output
+    return
+  assert arguments[:3] == ['python', '-m', 'mlf_jax']
   # No such run or folder, or a batch that is refused; anything else would exit.
   refused = '/nowhere'
-  if '--config' in command:
+  if 'memory' in arguments:
     arguments.append('--config.batch_size=8')
-    refused = 'at least 4 samples a device'
-  assert cli.main(arguments) == 2
+    refused = 'at least 4 samples'
+  assert cli.main(arguments[3:]) == 2
   assert refused in capsys.readouterr().err
 
 
-def test_default_workdir_is_the_one_shown():
-  configuration = runpy.run_path(str(REPOSITORY / 'configs' / 'digits.py'))
-  assert f'output in {workdir.default(configuration["get_config"]())}' in README
+def test_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  names = {}
+  neuron, own_unit = blocks(README, 'python')
+  exec(compile(neuron, 'README.md', 'exec'), names)
+  assert names['logits'].shape == (32, 10)
+  exec(compile(own_unit, 'README.md', 'exec'), names)
+  assert names['result'].keys() >= {'test/accuracy', 'parameters'}
+  assert 'arrays' in capsys.readouterr().out
 
 
-def test_ci_runs_the_commands():
-  install_and_train, install_and_test = commands('pip install -e')
-  assert install_and_train.endswith('&& python train.py')
-  assert install_and_test.endswith('&& python -m pytest')
-  train_events, *_ = commands('python train.py --config=configs/moving')
-  (stream,) = commands('python examples')
-  ci = (REPOSITORY / '.ci' / 'run').read_text()
-  for part in (
-    'python train.py',
-    'python -m pytest',
-    train_events,
-    stream.removesuffix(' --workdir DIR'),
-  ):
-    assert f"command_of '{part}'" in ci
+def test_python_of_the_data_document_runs(capsys):
+  names = {}
+  for block in blocks(DATA, 'python'):
+    exec(compile(block, 'docs/data.md', 'exec'), names)
+  assert len(names['dataset'].test) == 8
+  assert names['config'].data.name == 'frame_arrays'
+  assert capsys.readouterr().out == '(2, 8, 8, 2)\n'
+
+
+def test_figures_that_the_readme_quotes_are_those_of_the_documents():
+  section = README[README.index('## Results') : README.index('## Config')]
+  accuracies = re.findall(r'0\.\d{4}', section)
+  assert len(accuracies) == 6
+  for accuracy in accuracies:
+    assert accuracy in RESULTS
+  ratios = re.findall(r'([01]\.\d\d) to ([01]\.\d\d) times', section)
+  spiking = re.findall(r'training   spiking / ReLU     (\d\.\d\d)', PERFORMANCE)
+  # The processor's three networks, then those of the accelerator.
+  for (low, high), quoted in zip(ratios, (spiking[:3], spiking[3:]), strict=True):
+    assert (low, high) == (min(quoted), max(quoted))
+
+
+def test_readme_is_short_and_links_what_exists():
+  assert len(README.splitlines()) <= 180
+  for link in re.findall(r'\]\(((?!http)[^)#]+)\)', README):
+    assert (REPOSITORY / link).exists(), link
