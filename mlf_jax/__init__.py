@@ -1,6 +1,6 @@
 """Multi-level firing neurons and spiking DS-ResNet in JAX and Flax."""
 
-from mlf_jax import errors, models, neuron, norm, stream, surrogate
+from mlf_jax import errors, layers, models, neuron, stream
 from mlf_jax.errors import UserError
 from mlf_jax.neuron import MLFParams, MLFState, mlf
 
@@ -11,10 +11,9 @@ __all__ = [
   'MLFState',
   'UserError',
   'errors',
+  'layers',
   'mlf',
   'models',
   'neuron',
-  'norm',
   'stream',
-  'surrogate',
 ]

@@ -1,6 +1,7 @@
-"""The error a user's mistake becomes: one line, no traceback."""
+"""Errors that a user's mistake becomes: one line, no traceback."""
 
 import difflib
+import numbers
 from collections.abc import Iterable
 
 
@@ -13,10 +14,10 @@ class UserError(ValueError):
 
 
 def unknown(what: str, value: object, known: Iterable[str]) -> UserError:
-  """The error for a name that is none of the known ones, with the close ones.
+  """Error for an unknown name, which suggests those that are close.
 
   Args:
-    what: what the name is of.
+    what: kind of thing that has the name.
     value: the name as it was given.
     known: the names that would be right.
   """
@@ -28,3 +29,18 @@ def unknown(what: str, value: object, known: Iterable[str]) -> UserError:
     f'{what} {value!r} is unknown{hint}; known: '
     + ', '.join(name or "''" for name in known)
   )
+
+
+def require_positive_integers(**sizes) -> None:
+  """Raises `UserError` naming the first size that is not a positive integer.
+
+  Args:
+    **sizes: names to numbers, or to tuples or lists of numbers.
+  """
+  for name, value in sizes.items():
+    values = value if isinstance(value, (tuple, list)) else (value,)
+    if not values or any(
+      isinstance(v, bool) or not isinstance(v, numbers.Integral) or v < 1
+      for v in values
+    ):
+      raise UserError(f'{name} must be positive whole numbers, got {value!r}')

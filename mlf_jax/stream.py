@@ -5,10 +5,10 @@
       state, logits = stream.feed(model, variables, state, frames)
 
 After every piece the logits are those of the network for all frames so far in
-one call. They are the same to the last bit if what enters the readout is whole
-numbers (everywhere but with `residual='ds', shortcut='norm'`) and no membrane
-potential lies so close to a threshold that the rounding of a convolution, which
-may depend on the number of frames in a call, decides about a spike.
+one call. They are the same to the last bit if the readout averages whole numbers
+(everywhere but with `residual='ds', shortcut='norm'`) and no membrane potential
+lies so close to a threshold that the rounding of a convolution, which may depend
+on the number of frames in a call, decides about a spike.
 """
 
 import dataclasses
@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from mlf_jax.errors import UserError
-from mlf_jax.models import SpikingResNet, SpikingVGG, layers
+from mlf_jax.errors import UserError, require_positive_integers
+from mlf_jax.layers import INITIAL_STATE, MEMBRANE_POTENTIAL
+from mlf_jax.models import SpikingResNet, SpikingVGG
 
 
 @functools.partial(
@@ -31,10 +32,10 @@ from mlf_jax.models import SpikingResNet, SpikingVGG, layers
 )
 @dataclasses.dataclass(frozen=True, eq=False)
 class StreamState:
-  """What a network carries through a batch of recordings, a pytree.
+  """State that a network carries through a batch of recordings, a pytree.
 
   Attributes:
-    collection: the Flax collection 'membrane_potential' of the network.
+    collection: collection 'membrane_potential' of the network.
     frame_shape: (batch, height, width, channel) of the recordings.
   """
 
@@ -48,7 +49,7 @@ def init(
   frame_shape: tuple[int, int, int],
   batch_size: int = 1,
 ) -> StreamState:
-  """State before the first frame: every membrane potential is 0.
+  """State before the first frame: units at rest.
 
   Args:
     model: the network; its `time_steps` do not matter.
@@ -60,7 +61,7 @@ def init(
     UserError: `frame_shape` is not three sizes, or the variables are not those
       of the network on such frames.
   """
-  layers.check_sizes(frame_shape=frame_shape, batch_size=batch_size)
+  require_positive_integers(frame_shape=frame_shape, batch_size=batch_size)
   if not isinstance(frame_shape, (tuple, list)) or len(frame_shape) != 3:
     raise UserError(
       f'frame_shape must be (height, width, channel), got {frame_shape}'
@@ -76,13 +77,17 @@ def init(
         'the variables are not those of this network on frames of '
         f'{frame_shape}: {name} is {shape} instead of {leaf.shape}'
       )
-  _, collection = jax.eval_shape(
-    functools.partial(_apply, one_frame), variables, {}, frames
+  collection = _initial_state(
+    one_frame, variables, jnp.zeros(frames.shape, frames.dtype)
   )
-  zeros = lambda leaf: jnp.zeros(leaf.shape, leaf.dtype)
-  return StreamState(
-    jax.tree.map(zeros, collection), (batch_size, *frame_shape)
-  )
+  return StreamState(collection, (batch_size, *frame_shape))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _initial_state(model, variables, frames):
+  """State that the network starts from; XLA drops all other computation."""
+  _, state = model.apply(variables, frames, mutable=[INITIAL_STATE])
+  return state[INITIAL_STATE]
 
 
 @functools.partial(jax.jit, static_argnames='model')
@@ -92,7 +97,7 @@ def feed(
   state: StreamState,
   frames: Num[Array, 'batch time height width channel'],
 ) -> tuple[StreamState, Float[Array, 'batch classes']]:
-  """Feeds the next frames; compiled once for every number of them.
+  """Feeds the next frames; compiled once for every number of frames.
 
   Args:
     model: the network; its `time_steps` do not matter.
@@ -115,13 +120,9 @@ def feed(
       f'frames of shape {frames.shape} do not continue recordings of shape '
       f'[{batch}, time, {", ".join(map(str, rest))}]'
     )
-  logits, collection = _apply(model, variables, state.collection, frames)
-  return StreamState(collection, state.frame_shape), logits
-
-
-def _apply(model, variables, collection, frames):
-  name = layers.MEMBRANE_POTENTIAL
   logits, new = model.clone(time_steps=frames.shape[1]).apply(
-    {**variables, name: collection}, frames, mutable=[name]
+    {**variables, MEMBRANE_POTENTIAL: state.collection},
+    frames,
+    mutable=[MEMBRANE_POTENTIAL],
   )
-  return logits, new[name]
+  return StreamState(new[MEMBRANE_POTENTIAL], state.frame_shape), logits

@@ -38,7 +38,7 @@ def strict_promotion(request):
 
   Not where something is trained: optax's schedules mix integers and floats.
   """
-  if {'training', 'test_cli.py'} & set(request.path.parts):
+  if {'training', 'cli'} & set(request.path.parts):
     yield
   else:
     with jax.numpy_dtype_promotion('strict'):
@@ -50,13 +50,6 @@ def x64():
   """Runs the test in double precision."""
   with jax.enable_x64(True):
     yield
-
-
-@pytest.fixture
-def small_vgg(monkeypatch):
-  """A VGG of all kinds of layers, but narrow and with few convolutions."""
-  groups = ((4, 4), (64,), (6,), (7,), (8,))
-  monkeypatch.setattr('mlf_jax.models.vgg._GROUPS', groups)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A recording from events to spikes; needs matplotlib, as `plots` does."""
+"""Pictures of a recording from events to spikes; needs matplotlib."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,18 +11,17 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, to_rgb
 from matplotlib.figure import Figure
 
-from mlf_jax.data.events import Events
-from mlf_jax.data.frames import FrameSpec
+from mlf_jax.data.events import Events, FrameSpec
 from mlf_jax.errors import UserError
+from mlf_jax.layers import SpikingUnits
 from mlf_jax.models import SpikingResNet
-from mlf_jax.models.layers import MLFUnits
 
-# Of darker and brighter; also told apart by the colour-blind.
+# Colours of darker and brighter; the colour-blind can tell them apart too.
 _COLORS = ('#2166ac', '#d6604d')
-# Most shown: more merge into a block of colour.
+# Most events shown: more merge into a block of colour.
 _MOST_EVENTS = 4000
-# How far the last column is drawn to the right of the first and above it, as
-# shares of a timestep and of the height of the sensor.
+# Distance by which the last column is drawn to the right of the first and above
+# it, as shares of a timestep and of the height of the sensor.
 _DEPTH = (0.5, 0.3)
 _GAP = 0.08
 
@@ -35,16 +34,16 @@ def recording(
   channels: Sequence[int] = (0, 1, 2, 3),
   layer: str = 'first layer',
 ) -> Figure:
-  """What one recording becomes on its way through the first layer.
+  """Draws a recording as events, as frames and as spikes of a first layer.
 
   Args:
     events: the recording; at most 4,000 events are drawn, evenly chosen.
-    spec: how it becomes frames.
+    spec: specification of the frames.
     spikes: number of levels that fire, 0 to `num_levels`, such as those of
-      `first_spikes`; one timestep a frame.
+      `first_spikes`; one timestep per frame.
     num_levels: levels of a unit, K.
-    channels: which of the spikes are shown.
-    layer: what the layer is called.
+    channels: channels of the spikes that are shown.
+    layer: name of the layer in the picture.
 
   Returns:
     A figure. From top to bottom: the events in space and time, the frames, and
@@ -91,12 +90,12 @@ def recording(
 
 
 def _draw_events(ax, events, spec):
-  """Events in an oblique view, their time above that of the strips below."""
+  """Draws events in an oblique view whose time axis is that of the strips."""
   chosen = np.arange(len(events))
   if len(events) > _MOST_EVENTS:
     chosen = np.linspace(0, len(events) - 1, _MOST_EVENTS).astype(int)
   first = int(events.t[0])
-  # Of a timestep, in microseconds.
+  # Length of a timestep in microseconds.
   step = spec.window_us or (int(events.t[-1]) - first + 1) / spec.time_steps
   height, width = events.sensor_size
 
@@ -142,13 +141,13 @@ def _draw_events(ax, events, spec):
 
 
 def _as_colors(frames):
-  """Frames as red, green and blue: white without events, darker with more."""
+  """Frames as RGB images: white without events, darker with more."""
   ink = 1 - np.array([to_rgb(color) for color in _COLORS])
   return np.clip(1 - np.sqrt(frames / max(1, frames.max())) @ ink, 0, 1)
 
 
 def _draw_strip(ax, images, label):
-  """Images [time, height, width, 3] beside each other, a unit each."""
+  """Draws images [time, height, width, 3] side by side, each 1 wide."""
   for i, image in enumerate(images):
     extent = (i + _GAP / 2, i + 1 - _GAP / 2, _GAP / 2, 1 - _GAP / 2)
     ax.imshow(image, extent=extent, interpolation='nearest')
@@ -173,14 +172,14 @@ def first_spikes(
   frames: UInt8[np.ndarray, 'batch time height width 2'],
   train: bool = False,
 ) -> Float[np.ndarray, 'batch time height_out width_out channel']:
-  """Spikes of a network's first MLF units.
+  """Spikes of a network's first units.
 
   Args:
     model: the network.
     variables: its `params` and `batch_stats`.
-    frames: of some recordings, normalised if need be.
-    train: whether tdBN takes the statistics of these recordings, as it has to
-      in a network that was never trained.
+    frames: frames of recordings, normalised if need be.
+    train: whether to normalise with the statistics of these recordings, as is
+      necessary in a network that was never trained.
 
   Returns:
     The number of levels that fire, 0 to K.
@@ -190,11 +189,11 @@ def first_spikes(
     jnp.asarray(frames),
     train=train,
     capture_intermediates=lambda module, _: (
-      isinstance(module, MLFUnits) and len(module.path) == 1
+      isinstance(module, SpikingUnits) and len(module.path) == 1
     ),
     mutable=['intermediates', 'batch_stats'],
   )
-  (spikes,) = variables['intermediates']['MLFUnits_0']['__call__']
+  (spikes,) = variables['intermediates']['SpikingUnits_0']['__call__']
   # Time is folded into batch, time first.
   spikes = spikes.reshape((model.time_steps, -1, *spikes.shape[1:]))
   return np.asarray(spikes.swapaxes(0, 1))

@@ -5,17 +5,18 @@ import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
-from mlf_jax import neuron, surrogate
+from mlf_jax import neuron
+from mlf_jax.neuron import surrogate
 
 
 def mlf_unit(
   x: Float[Array, 'time'], params: neuron.MLFParams | None = None
 ) -> Figure:
-  """Levels and surrogate windows of one MLF unit.
+  """Draws levels and surrogate windows of one MLF unit.
 
   Args:
     x: input current of the unit, [time].
-    params: its parameters; those of the paper by default.
+    params: parameters of the unit; those of the paper by default.
 
   Returns:
     A figure. Left, over the membrane potential: each level's threshold and the

@@ -1,9 +1,9 @@
-"""Weights of the published PyTorch implementation, to and from Flax.
+"""Converts weights of the published PyTorch implementation to Flax and back.
 
 A state dict here is a plain mapping from names to NumPy arrays, under the
 names of the published checkpoints: `layer2.execute.0.shortcut.0.weight`,
 `bn1.bn.running_var`, `voting.bias`, `feature.3.conv.1.bn.weight`, ...
-PyTorch itself is needed to read a `.pth` file and for nothing else.
+Only `load_pth` needs PyTorch itself.
 """
 
 import os
@@ -16,7 +16,7 @@ from jaxtyping import Array
 
 from mlf_jax.errors import UserError
 
-# Published module names and ours. A block's own names pass through unchanged.
+# Published module names and ours. Names inside a block are the same in both.
 _TO_FLAX = (
   (r'layer(\d+)\.execute\.(\d+)\.', r'layer\1_\2/'),
   (r'feature\.(\d+)\.conv\.0$', r'feature\1_conv'),
@@ -35,7 +35,7 @@ _TO_REFERENCE = (
   (r'shortcut_bn$', 'shortcut.1.bn'),
   (r'(bn\d)$', r'\1.bn'),
 )
-# The modules of the networks, under our names.
+# Modules of the networks, under our names.
 _MODULES = (
   r'(layer\d+_\d+/)?(conv[12]|bn[012]|shortcut_(conv|bn))'
   r'|voting|classifier\d+|feature\d+_(conv|bn)'
@@ -50,7 +50,7 @@ def _rename(name, rules):
 
 
 def from_reference(state_dict: Mapping[str, np.ndarray]) -> dict:
-  """Flax variables of a state dict of the published implementation.
+  """Converts a state dict of the published implementation to Flax variables.
 
   Args:
     state_dict: name to array, channels first. A `module.` prefix, left by
@@ -59,11 +59,11 @@ def from_reference(state_dict: Mapping[str, np.ndarray]) -> dict:
   Returns:
     {'params': ..., 'batch_stats': ...} as NumPy arrays of the given dtypes,
     for `SpikingResNet`, `SpikingVGG` or one block of the former. The published
-    CIFAR10-DVS frames have x and y exchanged: a network trained there expects
-    its input transposed.
+    CIFAR10-DVS frames have x and y exchanged: a network trained on them expects
+    transposed input.
 
   Raises:
-    UserError: a name that is no parameter of these networks.
+    UserError: a name is no parameter of these networks.
   """
   flat = {}
   for name, value in state_dict.items():
@@ -102,7 +102,7 @@ def from_reference(state_dict: Mapping[str, np.ndarray]) -> dict:
 
 
 def to_reference(variables: Mapping[str, Mapping]) -> dict[str, np.ndarray]:
-  """State dict, in the published names, of Flax variables.
+  """Converts Flax variables to a state dict with the published names.
 
   The inverse of `from_reference`; `num_batches_tracked`, which Flax does not
   keep, is 0.
@@ -138,17 +138,17 @@ def to_reference(variables: Mapping[str, Mapping]) -> dict[str, np.ndarray]:
 
 
 def load_pth(path: str | os.PathLike) -> dict[str, np.ndarray]:
-  """State dict of a `.pth` file; needs PyTorch, `pip install mlf_jax[torch]`.
+  """Reads the state dict in a `.pth` file; needs `pip install mlf_jax[torch]`.
 
   Only tensors and plain containers are read (`weights_only`): a file that
   would run code while it is unpickled is refused.
 
   Args:
-    path: the file. A training checkpoint that keeps its state dict under
-      `state_dict`, `model` or `net` is looked into.
+    path: the file: a state dict, or a training checkpoint that keeps one under
+      `state_dict`, `model` or `net`.
 
   Raises:
-    UserError: PyTorch is missing, or the file is no such checkpoint.
+    UserError: PyTorch is missing, or the file holds no state dict.
   """
   try:
     import torch

@@ -1,5 +1,6 @@
-"""Flax modules: spiking residual networks and spiking VGG-16."""
+"""Spiking residual networks and spiking VGG-16 as Flax modules."""
 
+from mlf_jax.models.blocks import BLOCKS, ResidualBlock
 from mlf_jax.models.resnet import (
   SpikingResNet,
   ds_resnet14_cifar10_dvs,
@@ -10,6 +11,8 @@ from mlf_jax.models.resnet import (
 from mlf_jax.models.vgg import SpikingVGG, spiking_vgg16
 
 __all__ = [
+  'BLOCKS',
+  'ResidualBlock',
   'SpikingResNet',
   'SpikingVGG',
   'ds_resnet14_cifar10_dvs',

@@ -5,17 +5,23 @@ section 3.2. Submodules carry the names of the published checkpoints.
 """
 
 import functools
-from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Num
 
-from mlf_jax import neuron
-from mlf_jax.errors import UserError
-from mlf_jax.models import convolution, layers, memory, scan
-from mlf_jax.norm import TDBatchNorm
+from mlf_jax.errors import UserError, require_positive_integers
+from mlf_jax.layers import (
+  MLF,
+  LayerFactory,
+  Readout,
+  SpikingUnit,
+  fold_time_into_batch,
+  repeat_over_time,
+)
+from mlf_jax.layers.initializers import he_normal, uniform_fan_in
+from mlf_jax.layers.scanned_blocks import apply_in_scan
+from mlf_jax.models.blocks import BLOCKS, SHORTCUTS
 
 
 def stage_sizes_for_depth(depth: int) -> tuple[int, int, int]:
@@ -24,7 +30,7 @@ def stage_sizes_for_depth(depth: int) -> tuple[int, int, int]:
   Raises:
     UserError: `depth` is not 6n + 2 with n >= 1.
   """
-  layers.check_sizes(depth=depth)
+  require_positive_integers(depth=depth)
   n, rest = divmod(depth - 2, 6)
   if rest or n < 1:
     near = 6 * max(1, round((depth - 2) / 6)) + 2
@@ -35,83 +41,8 @@ def stage_sizes_for_depth(depth: int) -> tuple[int, int, int]:
   return (n, n, n)
 
 
-class BasicBlock(nn.Module):
-  """Two 3x3 convolutions and a shortcut.
-
-  Attributes:
-    features: output channels.
-    stride: stride of the first convolution and of the shortcut.
-    units: MLF units, their attributes bound.
-    conv: convolution, all but its features and size bound.
-    norm: tdBN, its attributes bound.
-    residual: 'ds': the second unit fires before the addition, so that the
-      shortcut is an identity from block to block; 'plain': after it.
-    shortcut: 'mlf': a projection ends in MLF units; 'norm': in tdBN.
-    memory: one of `memory.MODES`.
-    num_levels: levels of the units, K.
-    largest_input: `x` holds whole numbers from 0 to this; None if it does not.
-    in_loop: whether it runs in a `jax.lax.scan`; without a projection then.
-  """
-
-  features: int
-  stride: int
-  units: Callable
-  conv: Callable
-  norm: Callable
-  residual: str = 'ds'
-  shortcut: str = 'mlf'
-  memory: str = 'fastest'
-  num_levels: int = 3
-  largest_input: int | None = None
-  in_loop: bool = False
-
-  @nn.compact
-  def __call__(
-    self, x: Float[Array, 'folded height width channel'], train: bool
-  ) -> Float[Array, 'folded height_out width_out features']:
-    """Applies the block; time is folded into batch, time-major."""
-    stride = (self.stride, self.stride)
-    if self.memory == 'smallest':
-      x = memory.keep(x, self.largest_input)
-    conv_in = self._convolution(self.largest_input)
-    conv_between = self._convolution(self.num_levels)
-    residual = x
-    if self.stride != 1 or x.shape[-1] != self.features:
-      residual = conv_in(
-        self.features, (1, 1), stride, 0, name='shortcut_conv'
-      )(x)
-      norm = self.norm(name='shortcut_bn')
-      if self.shortcut == 'mlf':
-        residual = self.normalized_units(norm, residual, train)
-      else:
-        residual = norm(residual, not train)
-
-    y = conv_in(self.features, (3, 3), stride, 1, name='conv1')(x)
-    y = self.normalized_units(self.norm(name='bn1'), y, train)
-    y = conv_between(self.features, (3, 3), 1, 1, name='conv2')(y)
-    norm = self.norm(name='bn2')
-    if self.residual == 'ds':
-      # Spikes are exact in any dtype, so the sum takes the shortcut's.
-      y = self.normalized_units(norm, y, train)
-      return y.astype(residual.dtype) + residual
-    y = norm(checkpoint_name(y, memory.CURRENT), not train)
-    y = checkpoint_name(y + residual.astype(y.dtype), memory.CURRENT)
-    return self.units()(y)
-
-  def normalized_units(self, norm, x, train):
-    """Spikes of a normalised current, which is not written to memory."""
-    x = checkpoint_name(x, memory.CURRENT)
-    return self.units()(x, norm.coefficients(x, not train))
-
-  def _convolution(self, largest):
-    """A convolution whose input is whole numbers from 0 to `largest`."""
-    if self.memory == 'fastest':
-      largest = None
-    return convolution.of(self.conv, largest, self.in_loop)
-
-
 class SpikingResNet(nn.Module):
-  """Spiking residual network with MLF units and tdBN.
+  """Spiking residual network.
 
   The collection 'membrane_potential' carries a recording from call to call: see
   `mlf_jax.stream`.
@@ -122,23 +53,22 @@ class SpikingResNet(nn.Module):
     widths: channels of each stage.
     num_classes: number of classes.
     time_steps: timesteps T. May differ between training and inference.
-    residual: 'ds' (dormant-suppressed) or 'plain'.
-    shortcut: 'mlf' or 'norm', how a projection shortcut ends; None is 'mlf'
-      for 'ds' and 'norm' for 'plain'.
-    thresholds: firing threshold of each level; the first scales tdBN.
-    decay: decay of the membrane potential in [0, 1].
-    width: width of the surrogate windows.
-    surrogate: one of `mlf_jax.surrogate.SURROGATES`.
-    normalize_input: tdBN without gamma and beta on the input.
-    memory: what is kept for the backward pass, one of `memory.MODES`; the
-      numbers are the same.
+    unit: the spiking units; see `mlf_jax.layers.SpikingUnit`.
+    residual: the residual block, one of `mlf_jax.models.BLOCKS`: 'ds'
+      (dormant-suppressed) or 'plain'.
+    shortcut: end of a projection shortcut: 'mlf' (spiking units) or 'norm';
+      None for that of the published network with this block.
+    normalization: normalisation of the current, one of
+      `mlf_jax.layers.NORMALIZATIONS`.
+    normalize_input: normalisation without gamma and beta on the input.
+    memory: what is kept for the backward pass, one of
+      `mlf_jax.layers.memory.MODES`; the numbers are the same.
     scan_blocks: run the blocks of a stage that are alike, if there are two or
       more, in one loop. The variables are the same, and the numbers to rounding
-      (in bfloat16 XLA leaves out roundings, not the same ones in a loop).
-      Compilation grows little with depth; a step takes somewhat longer, and
-      besides the weights there is the loop's copy of them, and of their
-      gradients. Only 'batch_stats' and 'membrane_potential' come out of the
-      loop, not 'intermediates'.
+      (in bfloat16 XLA leaves out other roundings in a loop). Compilation grows
+      little with depth; a step takes somewhat longer, and besides the weights
+      there are the loop's copies of them and of their gradients. Only
+      'batch_stats' and the state come out of the loop, not 'intermediates'.
     dtype: dtype of the convolutions; membranes, statistics and parameters are
       float32 or wider.
     axis_name: mesh or `pmap` axis over which the batch is divided.
@@ -151,12 +81,10 @@ class SpikingResNet(nn.Module):
   widths: tuple[int, ...]
   num_classes: int
   time_steps: int
+  unit: SpikingUnit = MLF()
   residual: str = 'ds'
   shortcut: str | None = None
-  thresholds: tuple[float, ...] = (0.6, 1.6, 2.6)
-  decay: float = 0.25
-  width: float = 1.0
-  surrogate: str = 'rectangular'
+  normalization: str = 'tdbn'
   normalize_input: bool = False
   memory: str = 'fastest'
   scan_blocks: bool = False
@@ -165,7 +93,7 @@ class SpikingResNet(nn.Module):
 
   def __post_init__(self):
     """Validates the attributes."""
-    layers.check_sizes(
+    require_positive_integers(
       stage_sizes=self.stage_sizes,
       widths=self.widths,
       num_classes=self.num_classes,
@@ -174,22 +102,18 @@ class SpikingResNet(nn.Module):
     if len(self.stage_sizes) != len(self.widths):
       raise UserError(
         f'{len(self.stage_sizes)} stage_sizes but {len(self.widths)} widths; '
-        'one width a stage is needed'
+        'one width per stage is needed'
       )
-    if self.residual not in ('ds', 'plain'):
-      raise UserError(
-        f"residual must be 'ds' or 'plain', got {self.residual!r}"
-      )
-    if self.shortcut not in (None, 'mlf', 'norm'):
+    BLOCKS[self.residual]
+    if self.shortcut not in (None, *SHORTCUTS):
       raise UserError(
         f"shortcut must be 'mlf', 'norm' or None, got {self.shortcut!r}"
       )
-    memory.check(self.memory)
     if not isinstance(self.scan_blocks, bool):
       raise UserError(
         f'scan_blocks must be True or False, got {self.scan_blocks!r}'
       )
-    layers.check_neuron(self)
+    LayerFactory.for_network(self)
     super().__post_init__()
 
   @nn.compact
@@ -197,99 +121,82 @@ class SpikingResNet(nn.Module):
     self,
     x: Num[Array, 'batch *time height width channel'],
     train: bool = False,
-  ) -> Float[Array, 'batch classes']:
-    """Logits of a batch.
+    every_timestep: bool = False,
+  ) -> Float[Array, '*time batch classes']:
+    """Computes the logits of a batch.
 
     Args:
       x: images [batch, height, width, channel], shown at every timestep, or
         frames [batch, time, height, width, channel] with `time_steps` frames.
       train: normalise with the statistics of the batch and update the running
         ones (apply with `mutable=['batch_stats']`).
+      every_timestep: return the logits of every timestep instead of their mean.
 
     Returns:
-      [batch, num_classes], the mean over the timesteps, float32 or wider.
+      [batch, num_classes], or [time, batch, num_classes] for every timestep;
+      float32 or wider.
 
     Raises:
       UserError: wrong rank or wrong number of timesteps.
     """
-    units = layers.units_of(self)
-    param_dtype = neuron.membrane_dtype(self.dtype)
-    conv = functools.partial(
-      nn.Conv,
-      use_bias=False,
-      kernel_init=layers.he_normal,
-      dtype=self.dtype,
-      param_dtype=param_dtype,
-    )
-    norm = functools.partial(
-      TDBatchNorm, threshold=self.thresholds[0], axis_name=self.axis_name
-    )
-    shortcut = self.shortcut or {'ds': 'mlf', 'plain': 'norm'}[self.residual]
-
-    x, copies = layers.enter_time(x, self.time_steps, param_dtype)
+    make = LayerFactory.for_network(self)
+    x, copies = fold_time_into_batch(x, self.time_steps, make.param_dtype)
     if self.normalize_input:
-      x = norm(affine=False, name='bn0')(x, not train, copies)
-    x = conv(self.widths[0], (3, 3), 1, 1, name='conv1')(x)
-    affine = norm(name='bn1').coefficients(x, not train, copies)
-    x = units()(layers.show_every_timestep(x, copies), affine)
-    num_levels = len(self.thresholds)
-    block = BasicBlock
-    if self.memory == 'smallest':
-      block = memory.run_again(BasicBlock, static_argnums=(2,))
-    attributes = {
-      'units': units,
-      'conv': conv,
-      'norm': norm,
-      'residual': self.residual,
-      'shortcut': shortcut,
-      'memory': self.memory,
-      'num_levels': num_levels,
-    }
-    # What a block adds to the largest sum of spikes that enters it.
-    grows = num_levels if self.residual == 'ds' else 0
-    # That sum; None for other numbers.
-    largest = num_levels
+      x = make.norm(affine=False, name='bn0')(x, not train, copies)
+    x = make.conv(
+      self.widths[0], 3, use_bias=False, kernel_init=he_normal, name='conv1'
+    )(x)
+    affine = make.norm(name='bn1').coefficients(x, not train, copies)
+    x = make.units()(repeat_over_time(x, copies), affine)
+
+    value_range = self.unit.output_range()
     for stage, (size, features) in enumerate(
       zip(self.stage_sizes, self.widths, strict=True)
     ):
-      alike = [f'layer{stage + 1}_{i}' for i in range(size)]
+      names = [f'layer{stage + 1}_{i}' for i in range(size)]
       if stage > 0:
-        x = block(
-          features, 2, largest_input=largest, name=alike.pop(0), **attributes
-        )(x, train)
-        normalised = self.residual == 'ds' and shortcut == 'norm'
-        largest = None if normalised else num_levels + grows
-      *inputs, largest = (
-        None if largest is None else largest + i * grows
-        for i in range(len(alike) + 1)
-      )
-      # At initialisation every block has its own parameters to draw.
-      if self.scan_blocks and len(alike) > 1 and not self.is_initializing():
-        one = BasicBlock(
-          features,
-          1,
-          largest_input=inputs[-1],
-          in_loop=True,
-          parent=None,
-          **attributes,
+        first = self._block(make, features, 2, value_range, names.pop(0))
+        x, value_range = first(x, train), first.output_range(projects=True)
+      # All parameters are drawn at initialisation, which needs every block.
+      if self.scan_blocks and len(names) > 1 and not self.is_initializing():
+        x, value_range = self._scan(
+          make, features, value_range, names, x, train
         )
-        x = scan.run(self, alike, one, memory.policy(self.memory), x, train)
       else:
-        for name, largest_input in zip(alike, inputs, strict=True):
-          x = block(
-            features, 1, largest_input=largest_input, name=name, **attributes
-          )(x, train)
+        for name in names:
+          block = self._block(make, features, 1, value_range, name)
+          x, value_range = block(x, train), block.output_range(projects=False)
 
-    # The dense layer is linear: averaging before it is the same.
-    x = layers.Readout(self.time_steps, param_dtype)(x)
+    # The dense layer is linear: averaging before it gives the mean logits.
+    x = Readout(self.time_steps, make.param_dtype)(x, every_timestep)
     return nn.Dense(
       self.num_classes,
-      kernel_init=layers.he_normal,
-      bias_init=layers.uniform_fan_in(x.shape[-1]),
-      dtype=param_dtype,
-      param_dtype=param_dtype,
+      kernel_init=he_normal,
+      bias_init=uniform_fan_in(x.shape[-1]),
+      dtype=make.param_dtype,
+      param_dtype=make.param_dtype,
       name='voting',
     )(x)
+
+  def _block(self, make, features, stride, input_range, name):
+    """A block; its first one of a stage projects."""
+    block = BLOCKS[self.residual]
+    shortcut = self.shortcut or block.default_shortcut
+    block = make.mode.block(block, static_argnums=(2,))
+    return block(features, stride, make, shortcut, input_range, name=name)
+
+  def _scan(self, make, features, value_range, names, x, train):
+    """Runs blocks that are alike in one loop."""
+    block = BLOCKS[self.residual]
+    shortcut = self.shortcut or block.default_shortcut
+    # One block stands for all: its input range is the widest, the last one's.
+    for _ in names:
+      one = block(
+        features, 1, make, shortcut, value_range, in_loop=True, parent=None
+      )
+      value_range = one.output_range(projects=False)
+    policy = make.mode.scan_policy
+    return apply_in_scan(self, names, one, policy, x, train), value_range
 
 
 # The networks of the paper.

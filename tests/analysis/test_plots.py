@@ -10,12 +10,11 @@ import pytest
 
 from mlf_jax import mlf
 from mlf_jax.analysis import event_plots, plots
-from mlf_jax.data.events import Events
-from mlf_jax.data.frames import FrameSpec
+from mlf_jax.data.events import Events, FrameSpec
 from mlf_jax.errors import UserError
+from mlf_jax.layers import TDBatchNorm
 from mlf_jax.models import SpikingResNet
 from mlf_jax.neuron import MLFParams
-from mlf_jax.norm import TDBatchNorm
 from tests import quick
 
 

@@ -1,7 +1,4 @@
-"""The equations of a timestep, forward and backward.
-
-`recursion` and `gpu` run them over a recording.
-"""
+"""The equations of one timestep, forward and backward, shared by all paths."""
 
 import functools
 from typing import NamedTuple
@@ -11,31 +8,36 @@ from jaxtyping import Array, Float
 
 
 class Affine(NamedTuple):
-  """What normalisation does to a channel: (x - mean) * scale + bias.
+  """Coefficients of a normalisation per channel: (x - mean) * scale + bias.
 
-  `neuron.run` can apply it itself: the current is never written to memory.
+  `run` applies them itself, so that the current is never written to memory.
   """
 
   mean: Float[Array, 'channel']
   scale: Float[Array, 'channel']
   bias: Float[Array, 'channel']
 
-  def __call__(self, x: Float[Array, '*batch channel']):
-    """Applies it to `x`, in the dtype of the coefficients."""
+  def __call__(
+    self, x: Float[Array, '*batch channel']
+  ) -> Float[Array, '*batch channel']:
+    """Applies the coefficients to `x`, in the dtype of the coefficients."""
     lead = tuple(range(x.ndim - self.mean.ndim))
     mean, scale, bias = (jnp.expand_dims(a, lead) for a in self)
     return (x.astype(mean.dtype) - mean) * scale + bias
 
 
 def advance(threshold, decay, u, x_t):
-  """Membrane potential one timestep on, from that before the reset."""
-  # The selection is between product and sum, so that a compiler that contracts
-  # the two cannot change the result.
+  """Membrane potential u[t] of one level, from u[t-1] and the current x[t].
+
+  Both potentials are those before the reset.
+  """
+  # The selection stands between product and sum, so that a compiler that
+  # contracts the two cannot change the result.
   return jnp.where(u > threshold, 0, decay * u) + x_t.astype(u.dtype)
 
 
 def retreat(window, threshold, decay, u, g, d_next):
-  """One level one timestep back, with the reset path.
+  """Backward pass of one level through one timestep, with the reset path.
 
   With g[t] = dL/do[t], h_k the surrogate derivative and d_k[t] = dL/du_k[t]:
 
@@ -43,7 +45,7 @@ def retreat(window, threshold, decay, u, g, d_next):
                + decay d_k[t+1] (1 - o_k[t])
 
   Args:
-    window: h_k, of the distance to the threshold.
+    window: h_k as a function of the distance to the threshold.
     threshold: V_k.
     decay: decay of the membrane potential.
     u: u_k[t].
@@ -51,7 +53,7 @@ def retreat(window, threshold, decay, u, g, d_next):
     d_next: d_k[t+1].
 
   Returns:
-    d_k[t]; what this timestep adds to dL/dV_k; and to dL/d(decay).
+    d_k[t], and the contributions of this timestep to dL/dV_k and dL/d(decay).
   """
   h = window(u - threshold)
   quiet = u <= threshold
@@ -67,8 +69,8 @@ def total(arrays):
   return functools.reduce(jnp.add, arrays)
 
 
-def fired(thresholds, u, dtype):
-  """Number of levels that fire."""
+def num_fired(thresholds, u, dtype):
+  """Number of levels whose membrane potential exceeds their threshold."""
   return total(
     (u_k > v).astype(dtype) for v, u_k in zip(thresholds, u, strict=True)
   )

@@ -1,8 +1,8 @@
-"""The recursion of an MLF unit as two kernels for NVIDIA GPUs.
+"""The recurrence as two kernels for NVIDIA GPUs, forward and backward.
 
-A thread has its neurons from the first timestep to the last: their membrane
-potentials stay in registers. A loop over timesteps would write and read them at
-each one, and start a kernel for it.
+A thread keeps its neurons from the first timestep to the last, with their
+membrane potentials in registers. A loop over timesteps would write and read the
+potentials, and start a kernel, at each timestep.
 """
 
 import functools
@@ -12,19 +12,19 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from mlf_jax import surrogate as surrogate_lib
-from mlf_jax.equations import advance, fired, retreat
+from mlf_jax.neuron import surrogate as surrogate_lib
+from mlf_jax.neuron._timestep import advance, num_fired, retreat
 
-# Timesteps that are written out. More of them run in a loop over segments, each
-# of whose first membranes the backward pass writes to memory.
+# Timesteps that are written out. More of them run in a loop over segments; the
+# backward pass writes the membranes at the start of each segment to memory.
 _SEGMENT = 8
-# Neurons of a block, and warps that share them.
+# Neurons per block, and warps that share them.
 _BLOCK = 256
 _WARPS = 4
 
 
 def can_index(x, u) -> bool:
-  """Whether no array of the kernels is too large for an index of 32 bits.
+  """Tells whether 32-bit indices reach every entry of the kernels' arrays.
 
   Args:
     x: input current, [time, ...].
@@ -34,16 +34,16 @@ def can_index(x, u) -> bool:
   return max(x.size, u.size * max(1, loops)) < 2**31
 
 
-# Compiled, and so traced once for all layers of a shape: done for each, it took
-# 20 of the 33 s before the first step of DS-ResNet-20 at T = 40.
+# Jitted, so that layers of one shape are traced once: tracing each of them took
+# more than half of the time before the first step of DS-ResNet-20 at T = 40.
 @jax.jit
 def forward(x, u, affine, thresholds, decay):
   """Final membrane potentials and spikes.
 
   Args:
-    x: input current, or what `affine` makes it from, [time, ...].
+    x: input current, or what `affine` turns into it, [time, ...].
     u: initial membrane potentials, [level, ...].
-    affine: coefficients of a channel, or None.
+    affine: coefficients per channel, or None.
     thresholds: [level].
     decay: scalar.
 
@@ -60,13 +60,22 @@ def forward(x, u, affine, thresholds, decay):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def backward(width, surrogate, x, u, g, later, affine, thresholds, decay):
-  """Recomputes the membranes and goes back.
+def backward(width, surrogate, x, u, g, d_final, affine, thresholds, decay):
+  """Recomputes the membranes and goes back through the timesteps.
 
-  Takes what `forward` takes, the `width` and name of the `surrogate` windows,
-  and the cotangents of what it returns: `g` of the spikes, `later` of the
-  membrane potentials. Returns those of the input current, `u`, `thresholds` and
-  `decay`.
+  Args:
+    width: width of the surrogate windows.
+    surrogate: name of the surrogate windows.
+    x: as in `forward`.
+    u: as in `forward`.
+    g: cotangent of the spikes, [time, ...].
+    d_final: cotangent of the final membrane potentials, [level, ...].
+    affine: as in `forward`.
+    thresholds: as in `forward`.
+    decay: as in `forward`.
+
+  Returns:
+    Cotangents of the input current, `u`, `thresholds` and `decay`.
   """
   window = functools.partial(
     surrogate_lib.derivative, width=width, surrogate=surrogate
@@ -81,7 +90,7 @@ def backward(width, surrogate, x, u, g, later, affine, thresholds, decay):
     results['first'] = (loops * num_levels, u.dtype)
   d = _call(
     functools.partial(_backward_kernel, window),
-    {'x': x, 'u': u, 'g': g, 'later': later},
+    {'x': x, 'u': u, 'g': g, 'd_final': d_final},
     (affine, thresholds, decay[None]),
     results,
     {'thresholds': (num_levels, u.dtype), 'decay': (1, u.dtype)},
@@ -95,7 +104,7 @@ def backward(width, surrogate, x, u, g, later, affine, thresholds, decay):
 
 
 def _segments(num_steps):
-  """Segments in the loop, and timesteps of the last one, which is not in it."""
+  """Number of segments in the loop, and timesteps of the one after it."""
   loops, rest = divmod(num_steps - 1, _SEGMENT)
   return loops, rest + 1
 
@@ -110,7 +119,7 @@ def _forward_kernel(block, arrays, coefficients, results):
     for t in range(size):
       x_t = current(start + t)
       u = [advance(thresholds[k], decay, u[k], x_t) for k in levels]
-      spikes = fired(thresholds, u, results['spikes'].dtype)
+      spikes = num_fired(thresholds, u, results['spikes'].dtype)
       block.write(results['spikes'], start + t, spikes)
     return u
 
@@ -129,7 +138,7 @@ def _backward_kernel(window, block, arrays, coefficients, results):
   current = block.current(arrays['x'], affine)
   read = lambda name, k: block.read(arrays[name], k)
 
-  def forth(i, u):
+  def advance_segment(i, u):
     for k in levels:
       block.write(results['first'], i * len(levels) + k, u[k])
     for t in range(_SEGMENT):
@@ -137,7 +146,7 @@ def _backward_kernel(window, block, arrays, coefficients, results):
       u = [advance(thresholds[k], decay, u[k], x_t) for k in levels]
     return u
 
-  def segment(start, size, u, carry, later=None):
+  def retreat_segment(start, size, u, carry, d_final=None):
     d_next, d_thresholds, d_decay = map(list, carry)
     x = [current(start + t) for t in range(size)]
     g = [read('g', start + t).astype(decay.dtype) for t in range(size)]
@@ -150,9 +159,9 @@ def _backward_kernel(window, block, arrays, coefficients, results):
         d, d_v, d_decay_t = retreat(
           window, thresholds[k], decay, trace[t + 1], g[t], d_next[k]
         )
-        if later is not None and t == size - 1:
-          # Of the final state, which no later timestep resets.
-          d += later[k]
+        if d_final is not None and t == size - 1:
+          # No later timestep resets the final state.
+          d += d_final[k]
         d_next[k] = d
         d_current[t] += d
         d_thresholds[k] += d_v
@@ -161,20 +170,20 @@ def _backward_kernel(window, block, arrays, coefficients, results):
       block.write(results['current'], start + t, d_current[t])
     return d_next, d_thresholds, d_decay
 
-  def back(i, carry):
+  def retreat_in_loop(i, carry):
     i = loops - 1 - i
     u = [block.read(results['first'], i * len(levels) + k) for k in levels]
-    return segment(i * _SEGMENT, _SEGMENT, u, carry)
+    return retreat_segment(i * _SEGMENT, _SEGMENT, u, carry)
 
   loops, last = _segments(arrays['x'].shape[0])
   u_0 = [read('u', k) for k in levels]
-  u = _repeat(loops, forth, u_0)
+  u = _repeat(loops, advance_segment, u_0)
   nothing = [jnp.zeros_like(u_k) for u_k in u_0]
-  later = [read('later', k) for k in levels]
+  d_final = [read('d_final', k) for k in levels]
   carry = nothing, nothing, nothing[:1]
-  carry = segment(loops * _SEGMENT, last, u, carry, later)
-  d_next, d_thresholds, (d_decay,) = _repeat(loops, back, carry)
-  # The initial state, from which no spikes come.
+  carry = retreat_segment(loops * _SEGMENT, last, u, carry, d_final)
+  d_next, d_thresholds, (d_decay,) = _repeat(loops, retreat_in_loop, carry)
+  # No spikes are emitted from the initial state.
   for k in levels:
     d, d_v, d_decay_0 = retreat(
       window, thresholds[k], decay, u_0[k], nothing[0], d_next[k]
@@ -186,12 +195,12 @@ def _backward_kernel(window, block, arrays, coefficients, results):
 
 
 def _repeat(times, body, carry):
-  """Folds `body(i, carry)`, in a loop unless there is nothing to do."""
+  """Folds `body(i, carry)` in a loop; zero times without one."""
   return jax.lax.fori_loop(0, times, body, carry) if times else carry
 
 
 class _Block:
-  """The neurons that a kernel is run for."""
+  """Reads and writes the neurons that one block of a kernel computes."""
 
   def __init__(self, size, num_neurons, num_channels):
     self._index = pl.program_id(0) * size + jnp.arange(size, dtype=jnp.int32)
@@ -199,15 +208,15 @@ class _Block:
     self._num_channels = num_channels
 
   def read(self, ref, row):
-    """Row of an array, [neuron]; zero past the last neuron."""
+    """Reads a row of an array, [neuron]; zero past the last neuron."""
     return triton.load(_at(ref, row), mask=self._inside, other=0)
 
   def write(self, ref, row, values):
-    """Puts a row into an array."""
+    """Writes a row of an array."""
     triton.store(_at(ref, row), values.astype(ref.dtype), mask=self._inside)
 
   def current(self, ref, affine):
-    """The input current, a function of the timestep."""
+    """Returns the input current as a function of the timestep."""
     if affine is None:
       return functools.partial(self.read, ref)
     channel = self._index % self._num_channels
@@ -216,23 +225,24 @@ class _Block:
 
 
 def _at(ref, row):
-  # Interpreted kernels take no index that is a Python number.
+  # Interpreted kernels do not accept Python numbers as indices.
   return ref.at[jnp.asarray(row, int)]
 
 
 def _call(kernel, arrays, coefficients, results, sums=None):
-  """Runs a kernel for blocks of neurons.
+  """Runs a kernel over blocks of neurons.
 
   Args:
-    kernel: function of a `_Block`, and of references to the arrays that are
-      named here and to what is returned.
-    arrays: name to [n, ...], of which a block has [n, neuron]; `x` is one.
-    coefficients: what every block has as it is.
-    results: name to n and dtype of an array [n, neuron].
-    sums: name to n and dtype of an array [n, block].
+    kernel: function of a `_Block` and of references to `arrays`,
+      `coefficients` and the returned arrays.
+    arrays: names to arrays [n, ...], `x` among them; a block sees its neurons,
+      [n, neuron].
+    coefficients: arrays that every block sees whole.
+    results: names to n and dtype of arrays [n, neuron].
+    sums: names to n and dtype of arrays [n, block].
 
   Returns:
-    Name to array, of results and sums.
+    Names to arrays, for results and sums.
   """
   x = arrays['x']
   num_neurons = x[0].size
@@ -254,7 +264,7 @@ def _call(kernel, arrays, coefficients, results, sums=None):
       name: columns(n, size) for name, (n, _, _, size) in shapes.items()
     },
     out_shape={
-      # Inside `shard_map`, they vary as the current does.
+      # Inside `shard_map`, results vary over the axes of the current.
       name: jax.ShapeDtypeStruct(
         (n, width), dtype, manual_axis_type=jax.typeof(x).manual_axis_type
       )

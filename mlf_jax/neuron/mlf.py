@@ -9,8 +9,8 @@ reset, and the unit's output is the number of levels that fire:
     o[t]   = sum over k of o_k[t]
 
 Source: Feng et al., "Multi-Level Firing with Spiking DS-ResNet", IJCAI 2022,
-section 3.1. `step` is the specification; `run` is the same over a whole
-recording, by the recursion in `mlf_jax.recursion`.
+section 3.1. `step` is the specification; `run` computes the same over a whole
+recording, by the recurrence in `mlf_jax.neuron._vjp`.
 """
 
 import dataclasses
@@ -24,10 +24,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mlf_jax import recursion
-from mlf_jax import surrogate as surrogate_lib
-from mlf_jax.equations import Affine
 from mlf_jax.errors import UserError
+from mlf_jax.neuron import surrogate as surrogate_lib
+from mlf_jax.neuron._timestep import Affine
+from mlf_jax.neuron._vjp import recurrence
+from mlf_jax.neuron.compilation import vary_alike
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -44,7 +45,7 @@ class MLFParams:
     thresholds: [level], positive and strictly increasing.
     decay: scalar in [0, 1]; 1 is the leak-free integrate-and-fire neuron.
     width: width `a` of every level's surrogate window.
-    surrogate: one of `mlf_jax.surrogate.SURROGATES`.
+    surrogate: one of `mlf_jax.neuron.SURROGATES`.
 
   Raises:
     UserError: a value outside its range.
@@ -57,7 +58,7 @@ class MLFParams:
 
   def __post_init__(self):
     """Turns plain numbers into arrays and validates what is concrete."""
-    surrogate_lib.check(self.width, self.surrogate)
+    surrogate_lib.check_window(self.width, self.surrogate)
     for name in ('thresholds', 'decay'):
       value = getattr(self, name)
       if isinstance(value, (tuple, list)) and any(
@@ -72,7 +73,7 @@ class MLFParams:
       object.__setattr__(self, name, value)
     if self.thresholds.ndim != 1 or self.thresholds.size == 0:
       raise UserError(
-        'thresholds must be a sequence with one value a level, got shape '
+        'thresholds must be a sequence with one value per level, got shape '
         f'{self.thresholds.shape}'
       )
     if self.decay.ndim != 0:
@@ -90,7 +91,7 @@ class MLFParams:
     return self.thresholds.shape[0]
 
   def tree_flatten_with_keys(self):
-    """Leaves with their names, and the static rest."""
+    """Returns the leaves with their names, and the static rest."""
     leaves = tuple(
       (jax.tree_util.GetAttrKey(name), getattr(self, name))
       for name in ('thresholds', 'decay')
@@ -99,7 +100,7 @@ class MLFParams:
 
   @classmethod
   def tree_unflatten(cls, static, leaves):
-    """The inverse; takes any leaves, as pytree operations require."""
+    """Inverse of flattening; takes any leaves, as pytree operations need."""
     params = object.__new__(cls)
     values = (*leaves, *static)
     for field, value in zip(dataclasses.fields(cls), values, strict=True):
@@ -126,7 +127,7 @@ def _check_thresholds(thresholds, width, surrogate):
 
 
 class MLFState(NamedTuple):
-  """What a unit carries from one timestep to the next."""
+  """State that a unit carries from one timestep to the next."""
 
   # [level, ...]: u_k[t] BEFORE the reset; whether the level fired is
   # recomputed from it.
@@ -152,6 +153,9 @@ def init_state(
 
   Returns:
     Membrane potentials, [level, *shape].
+
+  Raises:
+    UserError: `dtype` is not floating.
   """
   if not jnp.issubdtype(dtype, jnp.floating):
     raise UserError(f'the state of a neuron is floating, not {dtype}')
@@ -174,7 +178,7 @@ def _assert_state(params, state, shape, dtype):
 def step(
   params: MLFParams, state: MLFState, x_t: Float[Array, '*shape']
 ) -> tuple[MLFState, Float[Array, '*shape']]:
-  """One timestep of MLF units; the specification, differentiable.
+  """Advances MLF units by one timestep; the specification, differentiable.
 
   The reset is differentiated too: the spike inside it carries its surrogate
   gradient. For finite currents; an infinite one leaves NaN behind.
@@ -185,7 +189,7 @@ def step(
     x_t: input current, [*shape], floating.
 
   Returns:
-    The new state and the number of levels that fire, 0..K, in the shape and
+    The new state, and the number of levels that fire, 0..K, in the shape and
     dtype of `x_t`.
   """
   x_t = jnp.asarray(x_t)
@@ -212,23 +216,26 @@ def run(
   state: MLFState | None = None,
   affine: Affine | None = None,
 ) -> tuple[MLFState, Float[Array, 'time *shape']]:
-  """MLF units over a whole recording: the fast path.
+  """Runs MLF units over a whole recording: the fast path.
 
-  Equal to folding `step` over the leading axis, and so is its gradient, with
-  respect to everything. The backward pass keeps `x` alone and recomputes the
-  membranes.
+  Values and gradients, with respect to every input, equal those of folding
+  `step` over the leading axis. The backward pass keeps only `x` and recomputes
+  the membranes.
 
   Args:
     params: parameters of the units.
     x: input current, [time, *shape], floating, time >= 1.
     state: membrane potentials to start from; None is rest. The final state of
       one call, handed to the next, continues the recording exactly.
-    affine: if given, the input current is `affine(x)`, its coefficients of the
-      last axis of `x` and in the dtype of the membranes.
+    affine: if given, the input current is `affine(x)`; one coefficient per
+      entry of the last axis of `x`, in the dtype of the membranes.
 
   Returns:
     The final state, and the number of levels that fire at each timestep, in
     the shape and dtype of `x`.
+
+  Raises:
+    UserError: `x` has no time axis.
   """
   x = jnp.asarray(x)
   chex.assert_type(x, float)
@@ -250,40 +257,27 @@ def run(
     jnp.asarray(params.thresholds).astype(u.dtype),
     jnp.asarray(params.decay).astype(u.dtype),
   )
-  u, spikes = recursion.run(
+  u, spikes = recurrence(
     params.width, params.surrogate, x, u, affine, threshold, decay
   )
   return MLFState(u), spikes
 
 
-def vary_alike(*trees):
-  """Marks arrays as varying over the mesh axes that any of them varies over.
-
-  Inside `shard_map` a loop's carry and a custom backward pass must vary over
-  the same axes as what flows into them. Elsewhere nothing happens.
-  """
-  varying = lambda a: jax.typeof(a).manual_axis_type.varying
-  union = frozenset().union(*map(varying, jax.tree.leaves(trees)))
-  return jax.tree.map(
-    lambda a: jax.lax.pcast(a, tuple(union - varying(a)), to='varying'), trees
-  )
-
-
 def mlf(
   x: Float[Array, 'time *shape'],
-  thresholds: Float[Array, 'level'] | tuple[float, ...] = (0.6, 1.6, 2.6),
-  decay: Float[Array, ''] | float = 0.25,
-  width: float = 1.0,
-  surrogate: str = 'rectangular',
+  thresholds: Float[Array, 'level'] | tuple[float, ...] = MLFParams.thresholds,
+  decay: Float[Array, ''] | float = MLFParams.decay,
+  width: float = MLFParams.width,
+  surrogate: str = MLFParams.surrogate,
 ) -> Float[Array, 'time *shape']:
-  """MLF units at rest, shown a current: the one-liner for a model of yours.
+  """Spikes of MLF units that start at rest: the one-liner for a model.
 
   Args:
     x: input current, [time, *shape], floating.
-    thresholds: one value a level, positive and increasing.
+    thresholds: one value per level, positive and increasing.
     decay: scalar in [0, 1].
     width: width of the surrogate windows.
-    surrogate: one of `mlf_jax.surrogate.SURROGATES`.
+    surrogate: one of `mlf_jax.neuron.SURROGATES`.
 
   Returns:
     The number of levels that fire, 0..K, in the shape and dtype of `x`.

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlf_jax import UserError, surrogate
+from mlf_jax import UserError
+from mlf_jax.neuron import surrogate
 
 
 @pytest.mark.parametrize('width', [0.5, 1.0, 2.0])

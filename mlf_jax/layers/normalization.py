@@ -1,4 +1,6 @@
-"""Threshold-dependent batch normalisation (tdBN).
+"""Normalisations of the current, by name; tdBN is the method's.
+
+tdBN is threshold-dependent batch normalisation.
 
 Source: Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural
 Networks", AAAI 2021, as used by Feng et al., IJCAI 2022.
@@ -11,8 +13,13 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from mlf_jax.equations import Affine
 from mlf_jax.errors import UserError
+from mlf_jax.neuron import Affine
+from mlf_jax.registry import Registry
+
+# Flax modules with the attributes `threshold`, `affine` and `axis_name` and the
+# methods of `TDBatchNorm`, by the name in `config.model.normalization`.
+NORMALIZATIONS: Registry[type[nn.Module]] = Registry('normalization')
 
 # Name of mean and variance for the policies of `jax.checkpoint`.
 STATISTICS = 'statistics'
@@ -21,13 +28,14 @@ STATISTICS = 'statistics'
 def _standard_deviation(var):
   """Square root whose derivative at 0 is 0 instead of infinite.
 
-  A channel that is constant over the batch, common with event frames, would
-  otherwise turn every gradient into NaN.
+  A channel that is constant over the batch, as is common with event frames,
+  would otherwise turn every gradient into NaN.
   """
   positive = var > 0
   return jnp.where(positive, jnp.sqrt(jnp.where(positive, var, 1)), 0)
 
 
+@NORMALIZATIONS.register('tdbn')
 class TDBatchNorm(nn.Module):
   """Batch normalisation scaled to the firing threshold.
 
@@ -76,8 +84,8 @@ class TDBatchNorm(nn.Module):
       x: floating, channels last, at least one axis before them.
       use_running_average: normalise with the running statistics (evaluation)
         instead of those of the batch (training).
-      copies: how often every sample of `x` counts: an image that is shown at
-        T timesteps is normalised once but weighs T samples in the unbiased
+      copies: number of times that each sample of `x` counts: an image shown
+        at T timesteps is normalised once but counts T times in the unbiased
         variance.
 
     Returns:
@@ -92,7 +100,7 @@ class TDBatchNorm(nn.Module):
     use_running_average: bool,
     copies: int = 1,
   ) -> Affine:
-    """What normalises `x`, for `neuron.run` to apply; like `__call__` else."""
+    """Coefficients that normalise `x`; arguments as in `__call__`."""
     x = jnp.asarray(x)
     chex.assert_type(x, float)
     if x.ndim < 2:
@@ -108,7 +116,7 @@ class TDBatchNorm(nn.Module):
       mean = running_mean.value.astype(dtype)
       var = running_var.value.astype(dtype)
     else:
-      across = self.axis_name if not self.is_initializing() else None
+      across = None if self.is_initializing() else self.axis_name
       mean = _mean(x, axes, across)
       var = _mean(jnp.square(x - _lead(mean, x)), axes, across)
       if not self.is_initializing():
@@ -139,5 +147,5 @@ def _mean(x, axes, axis_name):
 
 
 def _lead(per_channel, x):
-  """Per-channel values in the rank of `x`."""
+  """Values per channel, broadcastable to `x`."""
   return jnp.expand_dims(per_channel, tuple(range(x.ndim - 1)))

@@ -1,7 +1,7 @@
-"""Blocks that are alike as one loop, so that depth costs little compilation.
+"""Blocks that are alike run in one loop, so that depth costs little compilation.
 
-The variables stay those of blocks with a name each: they are stacked for the
-loop, and what it updates is taken apart again.
+Each block keeps variables under its own name: they are stacked for the loop,
+and the updated ones are unstacked.
 """
 
 import functools
@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mlf_jax.errors import UserError
-from mlf_jax.models import layers
+from mlf_jax.layers.units import INITIAL_STATE, MEMBRANE_POTENTIAL
 
 
-def run(
+def apply_in_scan(
   parent: nn.Module,
   names: Sequence[str],
   block: nn.Module,
@@ -28,28 +28,29 @@ def run(
 
   Args:
     parent: a bound module with variables for submodules of these names.
-    names: the blocks, in their order.
+    names: names of the blocks, in order.
     block: one of them, unbound; its result has the shape and dtype of `x`.
-    policy: what is kept for the backward pass, as for `jax.checkpoint`.
+    policy: policy for `jax.checkpoint`, says what is kept for the backward
+      pass.
     x: input of the first block.
-    train: handed to the blocks.
+    train: passed to the blocks.
 
   Returns:
-    The result of the last block. The collections 'batch_stats' and
-    'membrane_potential' of `parent` are updated where they are mutable; what
-    blocks put into others, such as 'intermediates', is lost.
+    The result of the last block. The collections 'batch_stats' and those of the
+    state are updated where they are mutable; what blocks put into others, such
+    as 'intermediates', is lost.
 
   Raises:
-    UserError: the variables of a block are not shaped as those of the first.
+    UserError: the variables of a block are not shaped like those of the first.
   """
   mutable = [
     collection
-    for collection in ('batch_stats', layers.MEMBRANE_POTENTIAL)
+    for collection in ('batch_stats', MEMBRANE_POTENTIAL, INITIAL_STATE)
     if parent.is_mutable_collection(collection)
   ]
 
-  # A loop keeps an array once for every form that it has, such as folded and
-  # not; the policy says which one.
+  # Without a policy a loop keeps an array once for every form in which it is
+  # used, such as folded and not folded.
   @functools.partial(jax.checkpoint, policy=policy, prevent_cse=False)
   def body(x, variables):
     return block.apply(variables, x, train, mutable=mutable)

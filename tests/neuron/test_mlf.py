@@ -10,8 +10,8 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from mlf_jax import UserError, mlf, neuron, surrogate
-from mlf_jax.neuron import MLFParams, MLFState
+from mlf_jax import UserError, mlf, neuron
+from mlf_jax.neuron import MLFParams, MLFState, surrogate
 from tests import golden_data, quick
 
 
@@ -300,7 +300,7 @@ def test_bfloat16_current_keeps_float32_membranes():
     ({'thresholds': (0.6, 0.6)}, 'strictly increasing'),
     ({'thresholds': (-0.6, 0.6)}, r'positive, got \[-0.6, 0.6\]'),
     ({'thresholds': (float('nan'),)}, 'positive'),
-    ({'thresholds': ()}, 'one value a level'),
+    ({'thresholds': ()}, 'one value per level'),
     ({'thresholds': 'high'}, 'must be numeric'),
     ({'decay': 1.01}, r'decay must lie in \[0, 1\], got 1.01'),
     ({'decay': -0.1}, 'decay must lie in'),

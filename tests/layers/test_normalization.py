@@ -11,7 +11,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from mlf_jax import UserError
-from mlf_jax.norm import TDBatchNorm
+from mlf_jax.layers import TDBatchNorm
 from tests import golden_data
 
 

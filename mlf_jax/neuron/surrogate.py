@@ -47,7 +47,7 @@ _DERIVATIVES = {
 SURROGATES = tuple(_DERIVATIVES)
 
 
-def check(width: float, surrogate: str) -> None:
+def check_window(width: float, surrogate: str) -> None:
   """Raises `UserError` unless the window exists and has a positive width."""
   if surrogate not in _DERIVATIVES:
     raise unknown('surrogate', surrogate, SURROGATES)
@@ -76,7 +76,7 @@ def derivative(
   Raises:
     UserError: the width is not positive or the surrogate is unknown.
   """
-  check(width, surrogate)
+  check_window(width, surrogate)
   z = jnp.asarray(z)
   chex.assert_type(z, float)
   return _DERIVATIVES[surrogate](z, width)
@@ -122,7 +122,7 @@ def spike(
   Raises:
     UserError: the width is not positive or the surrogate is unknown.
   """
-  check(width, surrogate)
+  check_window(width, surrogate)
   u = jnp.asarray(u)
   chex.assert_type(u, float)
   threshold = jnp.asarray(threshold, u.dtype)

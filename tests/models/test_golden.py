@@ -3,17 +3,14 @@
 import functools
 
 import chex
-import flax.linen as nn
 import jax
 import numpy as np
 import optax
 import pytest
 
-from mlf_jax import models, neuron
+from mlf_jax import models
 from mlf_jax.interop.torch import from_reference, to_reference
-from mlf_jax.models import layers
-from mlf_jax.models.resnet import BasicBlock
-from mlf_jax.norm import TDBatchNorm
+from mlf_jax.layers import MLF, LayerFactory
 from tests import golden_data
 
 CLOSE = functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-10)
@@ -23,13 +20,11 @@ CLOSE = functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-10)
 @pytest.mark.parametrize('residual', ['ds', 'plain'])
 def test_block(x64, residual, place):
   data = golden_data.load(f'block_{residual}_{place}')
-  block = BasicBlock(
+  make = LayerFactory(MLF(), 4, 'tdbn', 'fastest', 'float64', None)
+  block = models.BLOCKS[residual](
     features=data['y'].shape[1],
     stride={'same': 1, 'down': 2}[place],
-    units=functools.partial(layers.MLFUnits, neuron.MLFParams(), 4, 'float64'),
-    conv=functools.partial(nn.Conv, use_bias=False, dtype='float64'),
-    norm=TDBatchNorm,
-    residual=residual,
+    make=make,
     shortcut={'ds': 'mlf', 'plain': 'norm'}[residual],
   )
   variables = from_reference(golden_data.section(data, 'param'))

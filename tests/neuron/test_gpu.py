@@ -12,19 +12,19 @@ from jax.experimental import pallas as pl
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
-from mlf_jax import gpu, mlf, neuron, recursion
-from mlf_jax.neuron import MLFParams
+from mlf_jax import mlf, neuron
+from mlf_jax.neuron import MLFParams, _gpu, _vjp
 from tests import golden_data, quick
-from tests.test_neuron import current, pulled_back, scanned, state_of
+from tests.neuron.test_mlf import current, pulled_back, scanned, state_of
 
 
 @pytest.fixture
 def served(monkeypatch):
   """As if there were a GPU."""
-  monkeypatch.setattr(recursion, '_has_gpu', lambda: True)
+  monkeypatch.setattr(_vjp, '_has_gpu', lambda: True)
   yield
-  gpu.forward.clear_cache()
-  gpu.backward.clear_cache()
+  _gpu.forward.clear_cache()
+  _gpu.backward.clear_cache()
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_run_equals_step_over_time(
   interpreted, monkeypatch, time, shape, affine, dtype, kind
 ):
   """Spikes exactly, gradients of everything to rounding."""
-  monkeypatch.setattr(gpu, '_SEGMENT', 2)
+  monkeypatch.setattr(_gpu, '_SEGMENT', 2)
   with jax.enable_x64(dtype == 'float64'):
     wide = neuron.membrane_dtype(jnp.dtype(dtype))
     params = MLFParams(
@@ -154,11 +154,11 @@ def test_lowers_to_one_kernel_each_way(served, time):
   [('9.0', True), ('8.0', True), ('7.5', False), ('gfx942', False)],
 )
 def test_kernels_run_where_they_can(monkeypatch, capability, serves):
-  assert not recursion._has_gpu()
+  assert not _vjp._has_gpu()
   device = types.SimpleNamespace(compute_capability=capability)
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   monkeypatch.setattr(jax, 'local_devices', lambda: [device])
-  assert recursion._has_gpu() == serves
+  assert _vjp._has_gpu() == serves
 
 
 @pytest.mark.parametrize(

@@ -1,27 +1,28 @@
-"""The layout of neurons in which loops over timesteps are fast."""
+"""Tiles of neurons, in the layout in which loops over timesteps are fast."""
 
 import jax
 import jax.numpy as jnp
 
-# Columns of a row that a loop over timesteps deals with at a time.
+# Columns of a row that a loop over timesteps handles at a time.
 _COLUMNS = 512
 
 
-class Rows:
-  """Arrays [time, ...] as [time, row, column], for loops over timesteps.
+class Tiles:
+  """Views arrays [time, ...] as [time, row, column] and cuts them into tiles.
 
-  XLA vectorises such a loop along the columns, which therefore are many: as
-  many pixels side by side, with all their channels, as divide the neurons and
-  fit into `_COLUMNS`. Where few do, all neurons are one row.
+  XLA vectorises a loop over timesteps along the columns, so there should be
+  many: a row holds as many neighbouring pixels, with all their channels, as
+  divide the number of neurons and fit into `_COLUMNS`. If only few fit, all
+  neurons form one row.
   """
 
   def __init__(self, x, affine, tile):
-    """The layout of an input `x` whose current is `affine(x)`.
+    """Chooses the layout for an input `x` whose current is `affine(x)`.
 
     Args:
       x: [time, ..., channel].
-      affine: coefficients of a channel, or None.
-      tile: neurons that are dealt with at a time; None for all.
+      affine: coefficients per channel, or None.
+      tile: neurons per tile; None for all.
     """
     num_neurons = x[0].size
     channels = 1 if affine is None else x.shape[-1]
@@ -31,7 +32,7 @@ class Rows:
     if columns < _COLUMNS // 8:
       columns = num_neurons
     self._shape = (num_neurons // columns, columns)
-    # The axis that tiles divide.
+    # Axis along which tiles are cut.
     self._axis = 0 if columns < num_neurons else 1
     per_step = columns if columns < num_neurons else 1
     self.length = self._shape[self._axis]
@@ -44,33 +45,33 @@ class Rows:
       self._affine = jax.tree.map(lambda a: jnp.tile(a, repeats), affine)
 
   def view(self, array):
-    """[n, ...] as [n, row, column]."""
+    """Reshapes [n, ...] to [n, row, column]."""
     return array.reshape(array.shape[0], *self._shape)
 
   def tile_shape(self, size):
-    """[row, column] of a tile."""
+    """Shape [row, column] of a tile of `size` rows, or columns of one row."""
     return (size, self._shape[1]) if self._axis == 0 else (1, size)
 
   @property
   def largest_tile(self):
-    """[row, column] of a whole tile."""
+    """Shape [row, column] of every tile but the last."""
     return self.tile_shape(self._tile)
 
   def read(self, array, t, start, size):
-    """A tile of a timestep, [row, column]."""
+    """Reads a tile of one timestep, [row, column]."""
     index = (t, start, 0) if self._axis == 0 else (t, 0, start)
     shape = (1, *self.tile_shape(size))
     return jax.lax.dynamic_slice(array, index, shape)[0]
 
   def write(self, array, tile, t, start):
-    """Puts a tile of a timestep into an array."""
+    """Returns `array` with a tile of one timestep replaced."""
     index = (t, start, 0) if self._axis == 0 else (t, 0, start)
     return jax.lax.dynamic_update_slice(
       array, tile[None].astype(array.dtype), index
     )
 
   def current(self, x, start, size):
-    """The input current of a tile, a function of the timestep."""
+    """Returns the input current of a tile as a function of the timestep."""
     affine = self._affine
     if affine is None:
       return lambda t: self.read(x, t, start, size)

@@ -1,0 +1,40 @@
+"""Layers of spiking networks, and the seams for parts of one's own."""
+
+from mlf_jax.layers import memory
+from mlf_jax.layers.dropout import TimestepDropout
+from mlf_jax.layers.factory import LayerFactory
+from mlf_jax.layers.normalization import NORMALIZATIONS, TDBatchNorm
+from mlf_jax.layers.time_axis import (
+  Readout,
+  fold_time_into_batch,
+  repeat_over_time,
+)
+from mlf_jax.layers.units import (
+  INITIAL_STATE,
+  MEMBRANE_POTENTIAL,
+  MLF,
+  UNITS,
+  Observation,
+  ReLU,
+  SpikingUnit,
+  SpikingUnits,
+)
+
+__all__ = [
+  'INITIAL_STATE',
+  'MEMBRANE_POTENTIAL',
+  'MLF',
+  'NORMALIZATIONS',
+  'UNITS',
+  'LayerFactory',
+  'Observation',
+  'ReLU',
+  'Readout',
+  'SpikingUnit',
+  'SpikingUnits',
+  'TDBatchNorm',
+  'TimestepDropout',
+  'fold_time_into_batch',
+  'memory',
+  'repeat_over_time',
+]

@@ -1,0 +1,119 @@
+"""Makes the layers of a network from the network's attributes."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float
+
+from mlf_jax import neuron
+from mlf_jax.errors import UserError
+from mlf_jax.layers import memory
+from mlf_jax.layers.narrow import CURRENT
+from mlf_jax.layers.normalization import NORMALIZATIONS
+from mlf_jax.layers.units import Range, SpikingUnit, SpikingUnits
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerFactory:
+  """Makes the layers that networks and their blocks are built from.
+
+  Attributes:
+    unit: description of the spiking units.
+    time_steps: timesteps folded into batch.
+    normalization: one of `NORMALIZATIONS`.
+    memory: one of `memory.MODES`.
+    dtype: dtype of convolutions and spikes.
+    axis_name: mesh or `pmap` axis over which the batch is divided.
+
+  Raises:
+    UserError: an attribute that cannot be right.
+  """
+
+  unit: SpikingUnit
+  time_steps: int
+  normalization: str
+  memory: str
+  dtype: jnp.dtype
+  axis_name: str | None
+
+  def __post_init__(self):
+    """Validates the attributes."""
+    if not isinstance(self.unit, SpikingUnit):
+      raise UserError(
+        f'unit must be a spiking unit such as MLF(), got {self.unit!r}'
+      )
+    NORMALIZATIONS[self.normalization]
+    self.mode
+    try:
+      floating = jnp.issubdtype(jnp.dtype(self.dtype), jnp.floating)
+    except TypeError:
+      floating = False
+    if not floating:
+      raise UserError(f'dtype must be a floating dtype, got {self.dtype!r}')
+
+  @classmethod
+  def for_network(cls, network: nn.Module) -> 'LayerFactory':
+    """Factory with the attributes of a network."""
+    return cls(*(getattr(network, f.name) for f in dataclasses.fields(cls)))
+
+  @property
+  def mode(self) -> memory.MemoryMode:
+    """The memory mode."""
+    return memory.MODES[self.memory]
+
+  @property
+  def param_dtype(self) -> jnp.dtype:
+    """Dtype of parameters, statistics and membranes: float32 or wider."""
+    return neuron.membrane_dtype(self.dtype)
+
+  def conv(
+    self,
+    features: int,
+    kernel_size: int,
+    stride: int = 1,
+    *,
+    input_range: Range | None = None,
+    in_loop: bool = False,
+    **attributes,
+  ) -> nn.Conv:
+    """Convolution that leaves height and width as they are, but for the stride.
+
+    Args:
+      features: output channels.
+      kernel_size: height and width of the kernel, odd.
+      stride: stride along height and width.
+      input_range: range of the whole numbers that the input holds, or None.
+      in_loop: whether the convolution runs in a `jax.lax.scan`.
+      **attributes: further attributes of `nn.Conv`.
+    """
+    return nn.Conv(
+      features,
+      (kernel_size, kernel_size),
+      (stride, stride),
+      kernel_size // 2,
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
+      conv_general_dilated=self.mode.convolution(input_range, in_loop),
+      **attributes,
+    )
+
+  def norm(self, **attributes) -> nn.Module:
+    """Normalisation, scaled to the units' threshold."""
+    return NORMALIZATIONS[self.normalization](
+      threshold=self.unit.norm_threshold,
+      axis_name=self.axis_name,
+      **attributes,
+    )
+
+  def units(self) -> SpikingUnits:
+    """Spiking units."""
+    return SpikingUnits(self.unit, self.time_steps, self.dtype)
+
+  def normalized_units(
+    self, norm: nn.Module, x: Float[Array, 'folded *shape'], train: bool
+  ) -> Float[Array, 'folded *shape']:
+    """Spikes for the normalised `x`, which is not written to memory."""
+    x = checkpoint_name(x, CURRENT)
+    return self.units()(x, norm.coefficients(x, not train))

@@ -1,0 +1,162 @@
+"""Residual blocks, by name: the seam through which networks know them.
+
+Submodules carry the names of the published checkpoints.
+
+Source: Feng et al., "Multi-Level Firing with Spiking DS-ResNet", IJCAI 2022,
+section 3.2.
+"""
+
+import flax.linen as nn
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float
+
+from mlf_jax.layers import LayerFactory
+from mlf_jax.layers.initializers import he_normal
+from mlf_jax.layers.narrow import CURRENT
+from mlf_jax.layers.units import Range
+from mlf_jax.registry import Registry
+
+# Classes of blocks, by the name in `config.model.residual`.
+BLOCKS: Registry[type['ResidualBlock']] = Registry('residual')
+
+SHORTCUTS = ('mlf', 'norm')
+
+
+class ResidualBlock(nn.Module):
+  """Base of residual blocks: two 3x3 convolutions and a shortcut.
+
+  A block of one's own overrides `__call__`; and `output_range`, if its outputs
+  are whole numbers.
+
+  Attributes:
+    features: output channels.
+    stride: stride of the first convolution and of the shortcut.
+    make: makes the layers.
+    shortcut: 'mlf': a projection ends in spiking units; 'norm': in the
+      normalisation.
+    input_range: range of the whole numbers that the input holds, or None.
+    in_loop: whether the block runs in a `jax.lax.scan`; it has no projection
+      then.
+  """
+
+  features: int
+  stride: int
+  make: LayerFactory
+  shortcut: str
+  input_range: Range | None = None
+  in_loop: bool = False
+
+  # The shortcut of the published networks with this block.
+  default_shortcut = 'mlf'
+
+  def output_range(self, projects: bool) -> Range | None:
+    """Range of the whole numbers that the block returns; None for others.
+
+    Args:
+      projects: whether the shortcut is a projection.
+    """
+    del projects
+    return None
+
+  def __call__(
+    self, x: Float[Array, 'folded height width channel'], train: bool
+  ) -> Float[Array, 'folded height_out width_out features']:
+    """Applies the block; time is folded into batch, time-major.
+
+    Args:
+      x: output of the block before.
+      train: whether to normalise with the statistics of the batch.
+    """
+    raise NotImplementedError
+
+  def convolved_twice(self, x, train):
+    """Result of conv2(units(bn1(conv1(x)))), the current of the last units."""
+    make = self.make
+    y = make.conv(
+      self.features,
+      3,
+      self.stride,
+      input_range=self.input_range,
+      in_loop=self.in_loop,
+      use_bias=False,
+      kernel_init=he_normal,
+      name='conv1',
+    )(x)
+    y = make.normalized_units(make.norm(name='bn1'), y, train)
+    return make.conv(
+      self.features,
+      3,
+      input_range=make.unit.output_range(),
+      in_loop=self.in_loop,
+      use_bias=False,
+      kernel_init=he_normal,
+      name='conv2',
+    )(y)
+
+  def shortcut_of(self, x, train):
+    """Identity, or a projection where stride or channels change."""
+    if self.stride == 1 and x.shape[-1] == self.features:
+      return x
+    make = self.make
+    x = make.conv(
+      self.features,
+      1,
+      self.stride,
+      input_range=self.input_range,
+      use_bias=False,
+      kernel_init=he_normal,
+      name='shortcut_conv',
+    )(x)
+    norm = make.norm(name='shortcut_bn')
+    if self.shortcut == 'mlf':
+      return make.normalized_units(norm, x, train)
+    return norm(x, not train)
+
+
+@BLOCKS.register('ds')
+class DSBlock(ResidualBlock):
+  """Dormant-suppressed block: the last units fire before the addition.
+
+  From block to block the shortcut is then an identity, for the gradient too.
+  """
+
+  def output_range(self, projects):
+    """Sum of the ranges of the last units and of the shortcut."""
+    spikes, shortcut = self.make.unit.output_range(), self.input_range
+    if projects:
+      shortcut = spikes if self.shortcut == 'mlf' else None
+    if spikes is None or shortcut is None:
+      return None
+    return spikes[0] + shortcut[0], spikes[1] + shortcut[1]
+
+  @nn.compact
+  def __call__(self, x, train):
+    """units(bn2(conv2(units(bn1(conv1(x)))))) + shortcut(x)."""
+    x = self.make.mode.block_input(x, self.input_range)
+    shortcut = self.shortcut_of(x, train)
+    y = self.convolved_twice(x, train)
+    y = self.make.normalized_units(self.make.norm(name='bn2'), y, train)
+    # Spikes are exact in any dtype, so the sum takes the dtype of the shortcut.
+    return y.astype(shortcut.dtype) + shortcut
+
+
+@BLOCKS.register('plain')
+class PlainBlock(ResidualBlock):
+  """Plain spiking block, the paper's baseline: fires after the addition."""
+
+  default_shortcut = 'norm'
+
+  def output_range(self, projects):
+    """Range of the last units."""
+    del projects
+    return self.make.unit.output_range()
+
+  @nn.compact
+  def __call__(self, x, train):
+    """units(bn2(conv2(units(bn1(conv1(x))))) + shortcut(x))."""
+    x = self.make.mode.block_input(x, self.input_range)
+    shortcut = self.shortcut_of(x, train)
+    y = checkpoint_name(self.convolved_twice(x, train), CURRENT)
+    y = self.make.norm(name='bn2')(y, not train)
+    y = checkpoint_name(y + shortcut.astype(y.dtype), CURRENT)
+    return self.make.units()(y)

@@ -1,0 +1,34 @@
+"""Multi-level firing (MLF) neurons as pure functions.
+
+`step` is the executable specification of one timestep, `run` the fast path
+over a recording, `mlf` the one-liner for a model of your own.
+"""
+
+from mlf_jax.neuron import surrogate
+from mlf_jax.neuron._timestep import Affine
+from mlf_jax.neuron.compilation import materialise, vary_alike
+from mlf_jax.neuron.mlf import (
+  MLFParams,
+  MLFState,
+  init_state,
+  membrane_dtype,
+  mlf,
+  run,
+  step,
+)
+from mlf_jax.neuron.surrogate import SURROGATES
+
+__all__ = [
+  'SURROGATES',
+  'Affine',
+  'MLFParams',
+  'MLFState',
+  'init_state',
+  'materialise',
+  'membrane_dtype',
+  'mlf',
+  'run',
+  'step',
+  'surrogate',
+  'vary_alike',
+]

@@ -1,0 +1,112 @@
+"""The recurrence of MLF units as a `custom_vjp`, and its choice of backend."""
+
+import functools
+import warnings
+
+import jax
+from jaxtyping import Array, Float
+
+from mlf_jax.neuron import _xla
+from mlf_jax.neuron import surrogate as surrogate_lib
+from mlf_jax.neuron._timestep import Affine
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def recurrence(
+  width: float,
+  surrogate: str,
+  x: Float[Array, 'time *shape'],
+  u: Float[Array, 'level *shape'],
+  affine: Affine | None,
+  thresholds: Float[Array, 'level'],
+  decay: Float[Array, ''],
+) -> tuple[Float[Array, 'level *shape'], Float[Array, 'time *shape']]:
+  """Runs the timesteps; `neuron.run` checks the arguments before.
+
+  Args:
+    width: width of the surrogate windows.
+    surrogate: one of `mlf_jax.neuron.SURROGATES`.
+    x: input current, or what `affine` turns into the current.
+    u: initial membrane potentials.
+    affine: coefficients per channel, in the dtype of the membranes.
+    thresholds: in the dtype of the membranes.
+    decay: in the dtype of the membranes.
+
+  Returns:
+    Final membrane potentials, and spikes in the dtype of `x`.
+  """
+  del width, surrogate
+  operands = x, u, affine, thresholds, decay
+  gpu = _gpu_kernels(x, u)
+  if gpu is None:
+    return _xla.forward(*operands)
+  return jax.lax.platform_dependent(
+    *operands, cuda=gpu.forward, default=_xla.forward
+  )
+
+
+def _forward(width, surrogate, *operands):
+  return recurrence(width, surrogate, *operands), operands
+
+
+def _backward(width, surrogate, residuals, cotangents):
+  x, u, affine, thresholds, decay = residuals
+  d_final, g = cotangents
+  operands = x, u, g, d_final, affine, thresholds, decay
+  window = functools.partial(
+    surrogate_lib.derivative, width=width, surrogate=surrogate
+  )
+  backward, gpu = functools.partial(_xla.backward, window), _gpu_kernels(x, u)
+  if gpu is None:
+    d_current, *others = backward(*operands)
+  else:
+    kernel = functools.partial(gpu.backward, width, surrogate)
+    d_current, *others = jax.lax.platform_dependent(
+      *operands, cuda=kernel, default=backward
+    )
+  d_u, d_thresholds, d_decay = others
+  if affine is None:
+    return d_current.astype(x.dtype), d_u, None, d_thresholds, d_decay
+  pull = jax.vjp(lambda x, affine: affine(x), x, affine)[1]
+  d_x, d_affine = pull(d_current)
+  return d_x, d_u, d_affine, d_thresholds, d_decay
+
+
+recurrence.defvjp(_forward, _backward)
+
+
+def _gpu_kernels(x, u):
+  """The module with kernels for GPUs; None where XLA's own loops run."""
+  if not (x.size and _has_gpu()):
+    return None
+  gpu = _import_gpu_kernels()
+  return gpu if gpu is not None and gpu.can_index(x, u) else None
+
+
+def _has_gpu():
+  """Whether the default device is a GPU that the kernels can run on."""
+  if jax.default_backend() != 'gpu':
+    return False
+  capability = getattr(jax.local_devices()[0], 'compute_capability', '')
+  major, _, minor = str(capability).partition('.')
+  # The kernels' compiler needs NVIDIA's Ampere (8.0) or later; GPUs of other
+  # makers have names here, not numbers.
+  return major.isdigit() and minor.isdigit() and int(major) >= 8
+
+
+@functools.cache
+def _import_gpu_kernels():
+  """Imports the kernels; warns once and returns None if JAX lacks Pallas.
+
+  Only called where there is a GPU: Pallas would make `import mlf_jax` slower.
+  """
+  try:
+    from mlf_jax.neuron import _gpu
+  except ImportError as error:
+    warnings.warn(
+      f'the GPU kernels cannot be imported ({error}); neurons run in loops, '
+      'which are slower but give the same numbers',
+      stacklevel=2,
+    )
+    return None
+  return _gpu
