@@ -1,47 +1,45 @@
-"""Data sets, batches and augmentation."""
+"""Data sets, batches and augmentation.
 
-from mlf_jax.data.augment import (
-  normalize,
+    dataset = data.load('digits')
+    dataset = data.from_arrays(images, labels, test_images, test_labels)
+    batch = data.train_batch(dataset.train, batch_size=64, seed=0, step=0)
+
+Recordings of event cameras are in `mlf_jax.data.events`.
+"""
+
+from mlf_jax.data.augmentation import (
+  AUGMENTATIONS,
+  Augmentation,
+  augment_batch,
+  augmentation_fields,
+  needs_partners,
   random_crop,
   random_flip,
   sample_keys,
 )
-from mlf_jax.data.dataset import Dataset
-from mlf_jax.data.event_augment import (
-  drop_events,
-  mix_shares,
-  mix_up,
-  random_cutout,
-  random_rotation,
-  random_time_shift,
-)
-from mlf_jax.data.pipeline import eval_batches, steps_per_epoch, train_batch
-from mlf_jax.data.sources import (
-  default_frames,
-  event_names,
-  load,
-  names,
-  sample_shape,
-)
+from mlf_jax.data.batches import eval_batches, steps_per_epoch, train_batch
+from mlf_jax.data.dataset import Dataset, Split, from_arrays
+from mlf_jax.data.events.frames import FrameSpec
+from mlf_jax.data.registry import DATASETS, DatasetEntry, LoadOptions, load
 
 __all__ = [
+  'AUGMENTATIONS',
+  'DATASETS',
+  'Augmentation',
   'Dataset',
-  'default_frames',
-  'drop_events',
+  'DatasetEntry',
+  'FrameSpec',
+  'LoadOptions',
+  'Split',
+  'augment_batch',
+  'augmentation_fields',
   'eval_batches',
-  'event_names',
+  'from_arrays',
   'load',
-  'mix_shares',
-  'mix_up',
-  'names',
-  'normalize',
+  'needs_partners',
   'random_crop',
-  'random_cutout',
   'random_flip',
-  'random_rotation',
-  'random_time_shift',
   'sample_keys',
-  'sample_shape',
   'steps_per_epoch',
   'train_batch',
 ]

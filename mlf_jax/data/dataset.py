@@ -1,40 +1,35 @@
-"""What the rest of the package sees of a data set: one split in memory."""
+"""A labelled data set in memory, and how to make one of arrays."""
 
 import dataclasses
 import functools
 import hashlib
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Real, Shaped
+
+from mlf_jax.errors import UserError
+
+_RANKS = {
+  4: '[sample, height, width, channel]',
+  5: '[sample, time, height, width, channel]',
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Dataset:
-  """One split of a labelled image or frame data set.
+class Split:
+  """Training or test samples of a data set.
 
   Attributes:
-    name: name of the data set, such as 'cifar10'.
-    split: 'train' or 'test'.
-    split_name: how the split was made, 'official' where the data set's authors
-      made it. Accuracies under different split names do not compare.
-    images: uint8, [n, h, w, c] for static images or [n, t, h, w, c] for frames.
+    images: [n, h, w, c] for static images or [n, t, h, w, c] for frames; uint8
+      unless they come from `from_arrays`.
     labels: int32 [n], class of each sample in 0..num_classes - 1.
-    num_classes: number of classes.
-    scale: the value of `images` that stands for 1.0.
-    mean: mean per channel of the training images divided by `scale`.
-    std: standard deviation per channel of the same.
     ids: str [n], the name of each recording of an event data set, else None.
   """
 
-  name: str
-  split: str
-  split_name: str
-  images: np.ndarray
-  labels: np.ndarray
-  num_classes: int
-  scale: float
-  mean: tuple[float, ...]
-  std: tuple[float, ...]
-  ids: np.ndarray | None = None
+  images: Shaped[np.ndarray, 'n *sample']
+  labels: Shaped[np.ndarray, 'n']
+  ids: Shaped[np.ndarray, 'n'] | None = None
 
   def __len__(self) -> int:
     """Returns the number of samples."""
@@ -44,15 +39,221 @@ class Dataset:
   def split_hash(self) -> str:
     """First 16 hex digits of the SHA-256 of the labels, then of the members.
 
-    Two runs whose hashes agree saw the same samples in the same order. Images
+    Two runs with equal hashes saw the same samples in the same order. Images
     stand for themselves; recordings are known by their names, so that the
     hashes of two ways to make frames of them compare.
     """
     digest = hashlib.sha256()
-    # Little-endian whatever the machine, so that the hash compares.
+    # Little-endian on every machine, so that the hash compares.
     digest.update(np.ascontiguousarray(self.labels, '<i4').data)
     if self.ids is None:
       digest.update(np.ascontiguousarray(self.images).data)
     else:
       digest.update('\n'.join(self.ids).encode())
     return digest.hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+  """A data set, divided into training and test samples.
+
+  Attributes:
+    name: name of the data set, such as 'cifar10'.
+    split_name: how the split was made, 'official' if the data set's authors
+      made it. Accuracies under different split names do not compare.
+    num_classes: number of classes.
+    train: training samples.
+    test: test samples.
+    scale: the value of `images` that stands for 1.0.
+    mean: mean per channel of the training images divided by `scale`.
+    std: standard deviation per channel of the same.
+  """
+
+  name: str
+  split_name: str
+  num_classes: int
+  train: Split
+  test: Split
+  scale: float
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+
+  @property
+  def sample_shape(self) -> tuple[int, ...]:
+    """Shape of one sample: (h, w, c), or (t, h, w, c) for frames."""
+    return self.train.images.shape[1:]
+
+  def normalize(
+    self, images: Real[Array, '*batch channel'], dtype: jnp.dtype
+  ) -> Float[Array, '*batch channel']:
+    """Returns `(images / scale - mean) / std`, per channel.
+
+    Args:
+      images: raw images or frames.
+      dtype: dtype of the result. The arithmetic is in float32 at least.
+    """
+    wide = dtype if jnp.finfo(dtype).bits > 32 else jnp.float32
+    per_channel = (1,) * (images.ndim - 1) + (-1,)
+    mean = jnp.asarray(self.mean, wide).reshape(per_channel)
+    std = jnp.asarray(self.std, wide).reshape(per_channel)
+    return ((images.astype(wide) / self.scale - mean) / std).astype(dtype)
+
+
+def from_arrays(
+  train_images: Real[np.ndarray, 'n *sample'],
+  train_labels: Real[np.ndarray, 'n'],
+  test_images: Real[np.ndarray, 'm *sample'],
+  test_labels: Real[np.ndarray, 'm'],
+  *,
+  num_classes: int | None = None,
+  name: str = 'arrays',
+  scale: float | None = None,
+  mean: tuple[float, ...] | None = None,
+  std: tuple[float, ...] | None = None,
+) -> Dataset:
+  """Makes a data set of one's own arrays, for `train(config, dataset)`.
+
+      dataset = data.from_arrays(images, labels, test_images, test_labels)
+
+  Args:
+    train_images: static images [n, h, w, c] of any real dtype, or uint8 frames
+      of event counts [n, t, h, w, c].
+    train_labels: whole numbers [n], the class of each sample, from 0 on.
+    test_images: test samples, like `train_images`.
+    test_labels: test labels, like `train_labels`.
+    num_classes: number of classes; by default the largest label plus 1.
+    name: name of the data set in results.
+    scale: the value of the images that stands for 1.0; by default 255 for
+      static uint8 images, otherwise 1.
+    mean: mean per channel of the images divided by `scale`; by default that of
+      the training images, and 0 for frames.
+    std: standard deviation per channel of the same; by default that of the
+      training images (1 for a constant channel), and 1 for frames.
+
+  Returns:
+    The data set. Static images that are not uint8 are kept as float32.
+
+  Raises:
+    UserError: an array has the wrong rank, shape, dtype or length, or a value
+      that cannot be; the message names the argument.
+  """
+  images = {
+    'train_images': _as_images('train_images', train_images),
+    'test_images': _as_images('test_images', test_images),
+  }
+  train, test = images.values()
+  if train.shape[1:] != test.shape[1:]:
+    raise UserError(
+      f'train_images hold samples of shape {train.shape[1:]} and test_images '
+      f'of shape {test.shape[1:]}: they must agree'
+    )
+  labels = {
+    name: _as_labels(name, values, len(of_images))
+    for (name, values), of_images in zip(
+      (('train_labels', train_labels), ('test_labels', test_labels)),
+      (train, test),
+      strict=True,
+    )
+  }
+  most = max(int(values.max()) for values in labels.values())
+  num_classes = most + 1 if num_classes is None else num_classes
+  for argument, values in labels.items():
+    if values.max() >= num_classes:
+      raise UserError(
+        f'{argument} hold the class {values.max()}, but num_classes is '
+        f'{num_classes}: classes count from 0 to {num_classes - 1}'
+      )
+  is_frames, channels = train.ndim == 5, train.shape[-1]
+  if scale is None:
+    scale = 255 if train.dtype == np.uint8 and not is_frames else 1
+  if not 0 < scale < float('inf'):
+    raise UserError(f'scale must be positive and finite, got {scale}')
+  if mean is None or std is None:
+    train_mean, train_std = (0.0,) * channels, (1.0,) * channels
+    if not is_frames:
+      axes = tuple(range(train.ndim - 1))
+      train_mean = train.mean(axes, np.float64) / scale
+      train_std = train.std(axes, np.float64) / scale
+      train_std[train_std == 0] = 1
+    mean = train_mean if mean is None else mean
+    std = train_std if std is None else std
+  return Dataset(
+    name=name,
+    split_name='given',
+    num_classes=int(num_classes),
+    train=Split(train, labels['train_labels']),
+    test=Split(test, labels['test_labels']),
+    scale=float(scale),
+    mean=_per_channel('mean', mean, channels),
+    std=_per_channel('std', std, channels),
+  )
+
+
+def _as_images(argument: str, values) -> np.ndarray:
+  """Validates images or frames; returns uint8 or float32."""
+  images = np.asarray(values)
+  if images.ndim not in _RANKS:
+    raise UserError(
+      f'{argument} must be static images {_RANKS[4]} or frames {_RANKS[5]}, '
+      f'got shape {images.shape}'
+    )
+  if not images.size:
+    raise UserError(f'{argument} are empty: their shape is {images.shape}')
+  if images.dtype.kind not in 'biuf':
+    raise UserError(f'{argument} must hold real numbers, not {images.dtype}')
+  if images.dtype == np.uint8:
+    return images
+  if images.ndim == 5:
+    raise UserError(
+      f'{argument} are frames of event counts, which must be uint8, not '
+      f'{images.dtype}'
+    )
+  with np.errstate(over='ignore'):
+    images = images.astype(np.float32)
+  if not np.isfinite(images).all():
+    sample = np.argwhere(~np.isfinite(images))[0][0]
+    raise UserError(
+      f'{argument} must be finite numbers, but sample {sample} has '
+      'NaN, infinity or a value that float32 cannot hold'
+    )
+  return images
+
+
+def _as_labels(argument: str, values, length: int) -> np.ndarray:
+  """Validates the labels of `length` samples; returns int32."""
+  labels = np.asarray(values)
+  if labels.ndim != 1:
+    raise UserError(
+      f'{argument} must be one class number per sample [sample], got shape '
+      f'{labels.shape}; one-hot labels become numbers by argmax(-1)'
+    )
+  if len(labels) != length:
+    images = argument.replace('labels', 'images')
+    raise UserError(
+      f'{argument} are {len(labels)}, but {images} are {length}: each sample '
+      'needs one label'
+    )
+  if labels.dtype.kind not in 'iuf' or (labels != np.floor(labels)).any():
+    raise UserError(
+      f'{argument} must be whole numbers, the class of each sample'
+    )
+  if labels.min() < 0 or labels.max() >= 2**31:
+    raise UserError(
+      f'{argument} must count classes from 0 on, got '
+      f'{labels.min() if labels.min() < 0 else labels.max()}'
+    )
+  return labels.astype(np.int32)
+
+
+def _per_channel(argument: str, values, channels: int) -> tuple[float, ...]:
+  """Validates a mean or a standard deviation."""
+  values = tuple(float(value) for value in np.ravel(values))
+  if len(values) != channels:
+    raise UserError(
+      f'{argument} must have one value per channel, {channels}, got '
+      f'{len(values)}'
+    )
+  if not np.isfinite(values).all() or (argument == 'std' and min(values) <= 0):
+    range_ = 'positive and finite' if argument == 'std' else 'finite'
+    raise UserError(f'{argument} must be {range_}, got {values}')
+  return values

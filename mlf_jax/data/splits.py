@@ -1,4 +1,4 @@
-"""Division into training and test set where the authors made none."""
+"""Division into training and test set for data sets without an official one."""
 
 import re
 
@@ -8,11 +8,11 @@ from jaxtyping import Bool, Int32
 from mlf_jax.errors import UserError
 
 
-def check(name: str) -> str:
-  """The full name of a split; 'random' is 'random-0', '' is 'tail'.
+def canonical_name(name: str) -> str:
+  """Full name of a split: '' is 'tail', 'random' is 'random-0'.
 
   Raises:
-    UserError: it is no name of a split.
+    UserError: there is no split of this name.
   """
   name = {'': 'tail', 'random': 'random-0'}.get(name, name)
   if name not in ('tail', 'head') and not re.fullmatch(
@@ -28,29 +28,29 @@ def check(name: str) -> str:
 def test_mask(
   name: str, labels: Int32[np.ndarray, 'sample'], share: float = 0.1
 ) -> Bool[np.ndarray, 'sample']:
-  """Which samples the test set holds: the same share of each class.
+  """Marks the test samples: the same share of each class.
 
   Args:
     name: 'tail' takes the last of each class, 'head' the first,
       'random-SEED' draws them.
     labels: class of each sample, in the order of their numbers.
-    share: part of each class, rounded to whole samples, one at least.
+    share: part of each class, rounded to whole samples, at least one.
 
   Returns:
     True for the members of the test set.
 
   Raises:
-    UserError: it is no name of a split.
+    UserError: there is no split of this name.
   """
-  how, _, seed = check(name).partition('-')
+  rule, _, seed = canonical_name(name).partition('-')
   # RandomState's stream is frozen by NumPy; default_rng's may change.
   random = np.random.RandomState(int(seed or 0))
   is_test = np.zeros(len(labels), bool)
   for label in np.unique(labels):
     members = np.flatnonzero(labels == label)
-    if how == 'random':
+    if rule == 'random':
       members = random.permutation(members)
-    elif how == 'tail':
+    elif rule == 'tail':
       members = members[::-1]
     is_test[members[: max(1, round(share * len(members)))]] = True
   return is_test

@@ -1,9 +1,9 @@
-"""Work in several processes that depend on nothing but what they are sent.
+"""Worker processes that depend on nothing but the tasks they are sent.
 
-`multiprocessing` would run the script that started it again in every process,
-which fails where that has no guard, or fork a process with threads, as one with
-JAX has. Here a process is this file, run with `python -m`. When its parent
-ends, however that one ends, it does no more than what it is at.
+`multiprocessing` would run the user's script again in every process, which
+fails if the script has no guard, or fork a process with threads, such as one
+with JAX. Here a worker is this file, run with `python -m`. If the parent dies,
+the worker finishes its task and exits.
 """
 
 import contextlib
@@ -22,23 +22,23 @@ from mlf_jax.errors import UserError
 Task = TypeVar('Task')
 
 
-def run(
+def run_tasks(
   work: Callable[[Task], None], tasks: list[Task], processes: int
 ) -> Iterator[Task]:
-  """Does the work of all tasks, some at a time.
+  """Calls a function with each task, several at a time.
 
   Args:
-    work: a function of a module; returns nothing.
-    tasks: what it is called with; picklable.
-    processes: how many tasks are worked on at once; one is done right here,
-      since starting a process takes seconds.
+    work: a function at the top level of a module; returns nothing.
+    tasks: its arguments, picklable.
+    processes: number of processes; with one, or with one task, the work is done
+      in this process, since starting another takes seconds.
 
   Yields:
     Each task when it is done, in no particular order.
 
   Raises:
-    Exception: what `work` raised, or `UserError` if a process was killed. Tasks
-      that are being worked on are given up; none is begun any more.
+    Exception: the exception of `work`, or `UserError` if a process was killed.
+      Tasks in progress are given up, and no other is begun.
   """
   processes = min(processes, len(tasks))
   if processes < 2:
@@ -69,17 +69,17 @@ def run(
 
 
 class _Worker(threading.Thread):
-  """A process, and the thread that sends it one task after the other."""
+  """A worker process, and the thread that sends it one task after another."""
 
   def __init__(self, work, waiting, done):
     super().__init__(daemon=True)
     self._work, self._waiting, self._done = work, waiting, done
-    # Apart from standard output, on which any library may print.
+    # Replies do not use standard output, on which any library may print.
     replies, reply_to = os.pipe()
     self._replies = os.fdopen(replies, 'rb')
-    # What this process can import, that one can, and nothing else.
+    # Workers get the same import path.
     path = [p or os.getcwd() for p in sys.path if isinstance(p, str)]
-    # An interruption is for this process to handle; the mask is inherited.
+    # Only this process handles an interruption; the mask is inherited.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
       self._process = subprocess.Popen(
@@ -109,25 +109,25 @@ class _Worker(threading.Thread):
           'a process was killed, for want of memory perhaps: the same command '
           'goes on where it was'
         )
-      except Exception as raised:  # Nobody else would ever hear of it.
+      except Exception as raised:  # An exception would be lost in a thread.
         error = raised
       self._done.put((task, error))
       if error is not None:
         return
 
   def stop(self):
-    """Ends the process, whatever it is doing."""
+    """Kills the process, even in the middle of a task."""
     self._process.kill()
     if self.ident is not None:
       self.join()
     self._replies.close()
-    with contextlib.suppress(OSError):  # What it did not take is lost.
+    with contextlib.suppress(OSError):  # It may hold unsent data.
       self._process.stdin.close()
     self._process.wait()
 
 
 def _serve(replies) -> None:
-  """Does what arrives on standard input until that ends."""
+  """Carries out the tasks that arrive on standard input until its end."""
   while True:
     try:
       work, task = pickle.load(sys.stdin.buffer)
@@ -141,7 +141,7 @@ def _serve(replies) -> None:
     try:
       reply = pickle.dumps(error)
       pickle.loads(reply)
-    except Exception:  # An exception need not be fit for that.
+    except Exception:  # Some exceptions cannot be pickled.
       reply = pickle.dumps(RuntimeError(f'{type(error).__name__}: {error}'))
     replies.write(reply)
     replies.flush()

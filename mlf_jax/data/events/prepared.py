@@ -4,67 +4,62 @@ import pathlib
 import warnings
 
 from mlf_jax.data import splits
-from mlf_jax.data.dataset import Dataset
-from mlf_jax.data.event_files import BACKWARDS
-from mlf_jax.data.event_sets import EVENT_SETS, EventSet
-from mlf_jax.data.frames import FrameSpec
+from mlf_jax.data.dataset import Dataset, Split
+from mlf_jax.data.events.catalogue import EVENT_SETS, EventSet
+from mlf_jax.data.events.formats import BACKWARDS
+from mlf_jax.data.events.frames import FrameSpec
 from mlf_jax.errors import UserError, unknown
 
 
 def load(
   name: str,
-  split: str,
   frames: FrameSpec,
   data_dir: str = '',
   manual_dir: str = '',
   split_name: str = '',
 ) -> Dataset:
-  """Loads one split, preparing the data set first where it is not prepared.
+  """Loads a data set, preparing it first if it is not prepared.
 
   Args:
     name: 'dvs_gesture', 'cifar10_dvs' or 'n_mnist'.
-    split: 'train' or 'test'.
     frames: how recordings become frames.
     data_dir: the folder of prepared data sets, empty for the default one.
-    manual_dir: the recordings, see `recordings.find`.
-    split_name: for cifar10_dvs how train and test are divided, see `splits`.
+    manual_dir: the recordings, see `recordings.find_recordings`.
+    split_name: how train and test of cifar10_dvs are divided, see `splits`.
 
   Returns:
-    images uint8 [n, time, height, width, 2], counts of events; labels int32
-    [n]; ids; in the order of their numbers.
+    Images uint8 [n, time, height, width, 2], counts of events; labels int32
+    [n]; ids; in the order of the recordings' numbers.
 
   Raises:
     UserError: the data set cannot be prepared or read.
   """
-  # It imports tensorflow_datasets, which other data sets do without.
-  from mlf_jax.data import tfds_events
-
-  event_set = EVENT_SETS[name]
-  is_official = 'test' in event_set.splits
-  if not is_official:
-    split_name = splits.check(split_name)  # Before hours of preparation.
+  event_set = _event_set(name)
+  if event_set.default_split:
+    # Before hours of preparation.
+    split_name = splits.canonical_name(split_name)
   directory = prepare(name, frames, data_dir, manual_dir)
-  if not is_official:
-    images, labels, ids = tfds_events.read_frames(directory, 'train')
-    members = splits.test_mask(split_name, labels)
-    if split == 'train':
-      members = ~members
-    images, labels, ids = images[members], labels[members], ids[members]
-  else:
-    split_name = 'official'
-    images, labels, ids = tfds_events.read_frames(directory, split)
+  # It imports tensorflow_datasets, which takes seconds.
+  from mlf_jax.data.events import store
+
+  columns = {s: store.read_frames(directory, s) for s in event_set.splits}
+  if event_set.default_split:
+    images, labels, ids = columns['train']
+    is_test = splits.test_mask(split_name, labels)
+    columns = {
+      split: (images[members], labels[members], ids[members])
+      for split, members in (('train', ~is_test), ('test', is_test))
+    }
   return Dataset(
     name=name,
-    split=split,
-    split_name=split_name,
-    images=images,
-    labels=labels,
+    split_name=split_name or 'official',
     num_classes=len(event_set.classes),
+    train=Split(*columns['train']),
+    test=Split(*columns['test']),
     # Networks get the counts as they are.
     scale=1,
     mean=(0.0, 0.0),
     std=(1.0, 1.0),
-    ids=ids,
   )
 
 
@@ -76,25 +71,26 @@ def prepare(
   backwards: str | None = None,
   processes: int | None = None,
 ) -> pathlib.Path:
-  """Makes frames of a data set, unless they are there.
+  """Makes frames of a data set, unless they are prepared already.
 
   Args:
     name: 'dvs_gesture', 'cifar10_dvs' or 'n_mnist'.
-    frames: how; as in the paper by default.
+    frames: how recordings become frames; as in the paper by default.
     data_dir: the folder of prepared data sets, empty for the default one.
-    manual_dir: the recordings, see `recordings.find`.
-    backwards: see `event_files.read_aedat`; None is 'error', or what it was
-      where the data set is there already.
-    processes: how many work at once; None is one a CPU core.
+    manual_dir: the recordings, see `recordings.find_recordings`.
+    backwards: see `formats.read_aedat`; None is 'error', or the earlier choice
+      if the data set is prepared already.
+    processes: number of processes; None is one per CPU core.
 
   Returns:
     The folder of the prepared data set.
 
   Raises:
-    UserError: no recordings, the folder cannot be written, or what is there
-      was made with another `backwards`.
+    UserError: there are no recordings, the folder cannot be written, or the
+      prepared data were made with another `backwards`.
   """
-  from mlf_jax.data import tfds_events
+  from mlf_jax.data import storage
+  from mlf_jax.data.events import store
 
   event_set = _event_set(name)
   if backwards not in (None, *BACKWARDS):
@@ -105,14 +101,15 @@ def prepare(
       f'downsample must be at most {min(event_set.sensor_size)}, the side of '
       f'the sensor of {name}, got {frames.downsample}'
     )
-  directory, root = find(name, frames, data_dir), _root(data_dir)
-  if directory is None and tfds_events.is_taken(name, frames, root):
+  root = storage.data_root(data_dir)
+  directory = find_prepared(name, frames, data_dir)
+  if directory is None and store.is_taken(name, frames, root):
     raise UserError(
       f'{root / name / frames.name} holds a folder that is no prepared data '
       'set, it lacks dataset_info.json: delete it'
     )
   if directory is not None:
-    before = tfds_events.read_summary(directory)['backwards']
+    before = store.read_summary(directory)['backwards']
     if backwards not in (None, before):
       raise UserError(
         f'{directory} was prepared with backwards={before!r}: delete it to have'
@@ -126,10 +123,10 @@ def prepare(
       '--config.data.manual_dir=DIR (of `python -m mlf_jax prepare` it is '
       '--manual_dir=DIR)'
     )
-  directory = tfds_events.prepare_frames(
+  directory = store.prepare_frames(
     name, frames, root, manual_dir, backwards or 'error', processes
   )
-  skipped = tfds_events.read_summary(directory)['skipped']
+  skipped = store.read_summary(directory)['skipped']
   if skipped:
     warnings.warn(
       f'{len(skipped)} skipped of {name}, the first: {skipped[0]["what"]}: '
@@ -139,30 +136,23 @@ def prepare(
   return directory
 
 
-def find(
+def find_prepared(
   name: str, frames: FrameSpec, data_dir: str = ''
 ) -> pathlib.Path | None:
-  """The folder of a prepared data set, None if it is not prepared.
+  """Returns the folder of a prepared data set, None if it is not prepared.
 
   Args:
     name: 'dvs_gesture', 'cifar10_dvs' or 'n_mnist'.
     frames: how its frames were made.
     data_dir: the folder of prepared data sets, empty for the default one.
   """
-  from mlf_jax.data import tfds_store
+  from mlf_jax.data import storage
 
-  return tfds_store.find_prepared(f'{name}/{frames.name}', _root(data_dir))
-
-
-def _root(data_dir: str) -> pathlib.Path:
-  from mlf_jax.data import tfds_store
-
-  if data_dir:
-    return pathlib.Path(data_dir).expanduser()
-  return tfds_store.default_data_dir()
+  root = storage.data_root(data_dir)
+  return storage.find_prepared(f'{name}/{frames.name}', root)
 
 
-def frames_of(
+def paper_frames(
   name: str,
   *,
   time_steps: int | None = None,
@@ -170,14 +160,14 @@ def frames_of(
   window_ms: float | None = None,
   downsample: float | None = None,
 ) -> FrameSpec:
-  """How the paper makes frames of a data set, but for what is given.
+  """Returns the paper's frames of a data set, changed by what is given.
 
   Args:
     name: 'dvs_gesture', 'cifar10_dvs' or 'n_mnist'.
     time_steps: number of frames.
     binning: one of `frames.BINNINGS`.
-    window_ms: length of a window in milliseconds; 0 where there is none.
-    downsample: pixels of the sensor a pixel of a frame, along each side.
+    window_ms: length of a window in milliseconds; 0 for the other binnings.
+    downsample: sensor pixels per frame pixel, along each side.
 
   Raises:
     UserError: no such data set, or a value outside its range.
@@ -205,18 +195,18 @@ def _event_set(name: str) -> EventSet:
   return EVENT_SETS[name]
 
 
-def describe(directory: pathlib.Path) -> str:
-  """What is in a prepared data set and what was left out, some lines.
+def describe_prepared(directory: pathlib.Path) -> str:
+  """Describes a prepared data set and what was left out, in several lines.
 
   Args:
-    directory: what `prepare` returned.
+    directory: the folder that `prepare` returned.
 
   Raises:
     UserError: the folder is damaged.
   """
-  from mlf_jax.data import tfds_events
+  from mlf_jax.data.events import store
 
-  summary = tfds_events.read_summary(directory)
+  summary = store.read_summary(directory)
   classes = list(next(iter(summary['samples'].values())))
   width = max(map(len, classes))
   names = list(summary['samples'])

@@ -1,8 +1,8 @@
 """Readers of the file formats that recordings of event cameras come in.
 
 Readers go through a file once, in blocks, and never loop over single events.
-What a file claims about itself is checked against what it holds before memory
-is set aside for it.
+The sizes that a file announces are checked against its content before memory is
+set aside for them.
 
 Sources: iniVation, "AEDAT file formats" (3.1 and 2.0); G. Orchard et al.,
 "Converting Static Image Datasets to Spiking Neuromorphic Datasets Using
@@ -10,25 +10,22 @@ Saccades", 2015 (N-MNIST).
 """
 
 import bisect
+import contextlib
+import os
 import re
 import struct
+from collections.abc import Iterator
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 
-from mlf_jax.data.event_source import File, RecordingError, Source, opened
-from mlf_jax.data.events import DTYPES, Events
-from mlf_jax.errors import unknown
+from mlf_jax.data import io
+from mlf_jax.data.events.events import DTYPES, Events
+from mlf_jax.errors import UserError, unknown
 
-__all__ = [
-  'BACKWARDS',
-  'DVS128',
-  'N_MNIST',
-  'RecordingError',
-  'read_aedat',
-  'read_n_mnist',
-]
+File = str | os.PathLike | BinaryIO
 
-# Events decoded at once: their columns fit the second-level cache.
+# Events decoded at once by default: their columns fit the second-level cache.
 _BLOCK = 1 << 15
 # Header of an AEDAT 3.1 packet: type, source, size of an event, offset of its
 # timestamp, overflow counter, capacity, number of events, number of valid ones.
@@ -40,10 +37,17 @@ DVS128 = (128, 128)
 N_MNIST = (34, 34)
 BACKWARDS = ('error', 'sort')
 
+_MAX_HEADER_LINE = 1 << 12
 _MAGIC = b'#!AER-DAT'
 
 
-def read_aedat(file: File, *, backwards: str = 'error') -> Events:
+class RecordingError(UserError):
+  """A recording that breaks its format; the message names file and byte."""
+
+
+def read_aedat(
+  file: File, *, backwards: str = 'error', block: int = _BLOCK
+) -> Events:
   """Reads a recording in AEDAT 3.1, or in AEDAT 2.0 of a DVS128.
 
   The version stands in the first line of the file. Timestamps are continued
@@ -51,55 +55,59 @@ def read_aedat(file: File, *, backwards: str = 'error') -> Events:
   microseconds.
 
   Args:
-    file: path, or a binary file open for reading, a compressed one perhaps.
-    backwards: 'error', or 'sort': what to do where the time of one event is
-      before that of the event before it.
+    file: path, or a binary file open for reading, which may be compressed.
+    backwards: 'error', or 'sort': what to do if time goes back from an event
+      to the next.
+    block: events decoded at once.
 
   Returns:
-    The events, those of a sensor of 128 x 128 pixels.
+    The events, on a sensor of 128 x 128 pixels.
 
   Raises:
     RecordingError: the file is truncated, or not of this format, or holds an
       impossible value. The message names the file and the byte.
     UserError: the file cannot be opened.
   """
-  with opened(file) as source:
+  with _opened(file) as source:
     version = _version(source)
     if version == '3.1':
-      columns = _Columns(source, DVS128, backwards)
+      columns = _Columns(source, DVS128, backwards, block)
       _read_aedat3(source, columns)
     elif version == '2.0':
-      columns = _Columns(source, DVS128, backwards, wrap=1 << 32)
+      columns = _Columns(source, DVS128, backwards, block, wrap=1 << 32)
       _read_aedat2(source, columns)
     else:
       source.fail(f'AEDAT {version} is unknown; known: 2.0, 3.1', 0)
     return columns.events()
 
 
-def read_n_mnist(file: File, *, backwards: str = 'error') -> Events:
+def read_n_mnist(
+  file: File, *, backwards: str = 'error', block: int = _BLOCK
+) -> Events:
   """Reads a recording of N-MNIST, a `.bin` file.
 
-  Five bytes an event: x, y, then one bit polarity and 23 bits of time in
+  Five bytes per event: x, y, then one bit polarity and 23 bits of time in
   microseconds, which wrap after 8.4 seconds.
 
   Args:
     file: path, or a binary file open for reading.
-    backwards: 'error', or 'sort': what to do where the time of one event is
-      before that of the event before it.
+    backwards: 'error', or 'sort': what to do if time goes back from an event
+      to the next.
+    block: events decoded at once.
 
   Returns:
-    The events, those of a sensor of 34 x 34 pixels.
+    The events, on a sensor of 34 x 34 pixels.
 
   Raises:
     RecordingError: the file is truncated, or not of this format, or holds an
       impossible value. The message names the file and the byte.
     UserError: the file cannot be opened.
   """
-  with opened(file) as source:
-    columns = _Columns(source, N_MNIST, backwards, wrap=1 << 23)
+  with _opened(file) as source:
+    columns = _Columns(source, N_MNIST, backwards, block, wrap=1 << 23)
     if source.peek(len(_MAGIC)) == _MAGIC:
       source.fail('this is an AEDAT file, not one of N-MNIST', 0)
-    while piece := source.read(5 * _BLOCK):
+    while piece := source.read(5 * block):
       start = source.offset - len(piece)
       if len(piece) % 5:
         source.fail(
@@ -121,17 +129,98 @@ def read_n_mnist(file: File, *, backwards: str = 'error') -> Events:
     return columns.events()
 
 
+# --- A file while it is read ---
+
+
+class _Source:
+  """A binary file that is read once, front to back, and knows its place."""
+
+  def __init__(self, file: BinaryIO, name: str):
+    """Reads `file`, which errors call `name`."""
+    self.name = name
+    self.offset = 0  # Number of the next byte.
+    self._file = file
+    self._ahead = b''
+
+  def read(self, size: int) -> bytes:
+    """Reads `size` bytes, fewer only at the end of the file."""
+    content, self._ahead = self._ahead[:size], self._ahead[size:]
+    try:
+      while missing := size - len(content):
+        if not (piece := self._file.read(missing)):
+          break
+        content += piece
+    except io.DAMAGED as error:
+      self.fail(f'cannot be read ({error})', self.offset + len(content))
+    self.offset += len(content)
+    return content
+
+  def peek(self, size: int) -> bytes:
+    """Returns the next bytes without consuming them."""
+    content = self.read(size)
+    self._unread(content)
+    return content
+
+  def line(self) -> bytes:
+    """Reads a line, with its line feed."""
+    piece = self.read(_MAX_HEADER_LINE)
+    end = piece.find(b'\n') + 1
+    if not end:
+      problem = (
+        'a header line does not end'
+        if len(piece) == _MAX_HEADER_LINE
+        else 'the file ends within its header'
+      )
+      self.fail(problem, self.offset - len(piece))
+    self._unread(piece[end:])
+    return piece[:end]
+
+  def fail(self, problem: str, offset: int) -> NoReturn:
+    """Raises `RecordingError` for a byte of this file."""
+    raise RecordingError(f'{self.name}: byte {offset}: {problem}')
+
+  def _unread(self, content):
+    self._ahead = content + self._ahead
+    self.offset -= len(content)
+
+
+@contextlib.contextmanager
+def _opened(file: File) -> Iterator[_Source]:
+  """Opens a path, and closes it again, or wraps a file that is open."""
+  if not isinstance(file, (str, os.PathLike)):
+    try:
+      is_binary = file.read(0) == b''
+    except (AttributeError, ValueError):  # No file, or a closed one.
+      is_binary = False
+    if not is_binary:
+      raise UserError(
+        'a recording is a path or a binary file open for reading, not '
+        f'{type(file).__name__}'
+      )
+    name = getattr(file, 'name', None)
+    # The name may also be the number of the file, or empty.
+    yield _Source(file, name if name and isinstance(name, str) else 'recording')
+    return
+  try:
+    binary = open(os.path.expanduser(file), 'rb')  # noqa: SIM115
+  except OSError as error:
+    raise UserError(f'{file} cannot be opened ({error.strerror})') from error
+  with binary:
+    yield _Source(binary, os.fspath(file))
+
+
 class _Columns:
   """The columns of a recording while it is read, block by block."""
 
-  def __init__(self, source, sensor_size, backwards, wrap=None):
+  def __init__(self, source, sensor_size, backwards, block, wrap=None):
     if backwards not in BACKWARDS:
       raise unknown('backwards', backwards, BACKWARDS)
     self.dropped = 0
+    self.block = block
     self._source = source
     self._sensor_size = sensor_size
     self._backwards = backwards
-    # Timestamps start again from 0 after so many microseconds.
+    # Timestamps start again from 0 after this many microseconds.
     self._wrap = wrap
     self._wrapped = 0
     self._last = None
@@ -139,7 +228,7 @@ class _Columns:
     self._blocks = ([], [], [], [])
 
   def append(self, t, x, y, p, offset_of):
-    """Takes a block of events; `offset_of(i)` is the byte of the i-th."""
+    """Appends a block of events; `offset_of(i)` is the byte of the i-th."""
     if not len(t):
       return
     for name, values, size in zip('yx', (y, x), self._sensor_size, strict=True):
@@ -158,7 +247,7 @@ class _Columns:
       blocks.append(column)
 
   def _goes_back(self, t, last, offset_of):
-    """Continues timestamps that wrap, in place; what else goes back fails."""
+    """Continues timestamps that wrap, in place; fails if others go back."""
     if self._wrap:
       wraps = np.diff(t, prepend=last) < -(self._wrap // 2)
       t += np.cumsum(wraps) * self._wrap
@@ -176,7 +265,7 @@ class _Columns:
         )
 
   def events(self) -> Events:
-    """What was read."""
+    """Returns all events that were appended."""
     columns = []
     for blocks, dtype in zip(self._blocks, DTYPES.values(), strict=True):
       columns.append(np.concatenate(blocks) if blocks else np.empty(0, dtype))
@@ -187,8 +276,8 @@ class _Columns:
     return Events(*columns, self._sensor_size, self.dropped)
 
 
-def _version(source: Source) -> str:
-  """The version that the first line of an AEDAT file names."""
+def _version(source: _Source) -> str:
+  """Reads the version in the first line of an AEDAT file."""
   start = source.peek(len(_MAGIC))
   if start != _MAGIC:
     problem = f'it starts with {start!r}' if start else 'it is empty'
@@ -200,8 +289,8 @@ def _version(source: Source) -> str:
   return match[1].decode()
 
 
-def _read_aedat3(source: Source, columns: _Columns) -> None:
-  """Reads what follows the first line of an AEDAT 3.1 file."""
+def _read_aedat3(source: _Source, columns: _Columns) -> None:
+  """Reads an AEDAT 3.1 file from its second line on."""
   while not (line := source.line()).startswith(b'#!END-HEADER'):
     if not line.startswith(b'#'):
       source.fail(
@@ -226,7 +315,7 @@ def _read_aedat3(source: Source, columns: _Columns) -> None:
       )
     left = number * size
     while left:
-      wanted = min(left, _POLARITY_BYTES * _BLOCK)
+      wanted = min(left, _POLARITY_BYTES * columns.block)
       if len(piece := source.read(wanted)) < wanted:
         source.fail(
           f'truncated: the packet at byte {start} announces {number} events '
@@ -242,8 +331,8 @@ def _read_aedat3(source: Source, columns: _Columns) -> None:
 class _PolarityPackets:
   """Polarity packets of AEDAT 3.1, decoded many at once.
 
-  Packets may be as short as one event: each by itself would cost more to set
-  up than to decode.
+  Packets may be as short as one event: decoded one by one, setting up would
+  cost more than decoding.
   """
 
   def __init__(self, source, columns):
@@ -253,18 +342,18 @@ class _PolarityPackets:
 
   def _clear(self):
     self._pieces, self._offsets, self._overflows = [], [], []
-    # Of the first event of each piece, and of the next.
+    # Number of the first event of each piece, and of the next piece.
     self._numbers, self._number = [], 0
 
   def add(self, piece: bytes, overflow: int):
-    """Takes events, and the overflow counter of their packet."""
+    """Adds events, with the overflow counter of their packet."""
     self._pieces.append(piece)
     self._offsets.append(self._source.offset - len(piece))
     self._overflows.append(overflow)
     self._numbers.append(self._number)
     self._number += len(piece) // _POLARITY_BYTES
-    # A piece takes memory by itself, that of a few events.
-    if self._number + 8 * len(self._pieces) >= _BLOCK:
+    # A piece itself takes as much memory as a few events.
+    if self._number + 8 * len(self._pieces) >= self._columns.block:
       self.flush()
 
   def _offset_of(self, event: int) -> int:
@@ -273,12 +362,12 @@ class _PolarityPackets:
     return self._offsets[piece] + _POLARITY_BYTES * int(within)
 
   def flush(self):
-    """Decodes what was taken so far."""
+    """Decodes the events that were added so far."""
     raw = np.frombuffer(b''.join(self._pieces), '<u4').reshape(-1, 2)
-    # A copy each: strided reads are slower in all that follows.
+    # Contiguous copies: strided reads would slow down all that follows.
     address, t = raw[:, 0].astype(np.uint32), raw[:, 1].astype(np.int64)
     offset_of = self._offset_of
-    # A whole second word is at most 2^32 - 1, a timestamp at most 2^31 - 1.
+    # The word holds up to 2^32 - 1, a timestamp at most 2^31 - 1.
     if t.size and t.max() >= 1 << 31:
       self._source.fail(
         'a timestamp is negative', offset_of(int(np.argmax(t >= 1 << 31)))
@@ -304,12 +393,12 @@ class _PolarityPackets:
     self._clear()
 
 
-def _read_aedat2(source: Source, columns: _Columns) -> None:
-  """Reads what follows the first line of an AEDAT 2.0 file of a DVS128."""
+def _read_aedat2(source: _Source, columns: _Columns) -> None:
+  """Reads an AEDAT 2.0 file of a DVS128 from its second line on."""
   # Addresses of this sensor are below 2^16: none begins with the byte of '#'.
   while source.peek(1) == b'#':
     source.line()
-  while piece := source.read(8 * _BLOCK):
+  while piece := source.read(8 * columns.block):
     begin = source.offset - len(piece)
     if len(piece) % 8:
       source.fail(

@@ -1,38 +1,35 @@
-"""Frames of recordings as TensorFlow Datasets stores them, without TensorFlow.
+"""Builders and readers of prepared frames in TensorFlow Datasets' format.
 
-Once this file is imported the library knows the builders by name, too:
-`tfds.builder('dvs_gesture')`.
+They need no TensorFlow. Importing this file registers the builders:
+`tfds.builder('dvs_gesture', manual_dir=DIR)`.
 """
 
 import dataclasses
+import os
 import pathlib
 import shutil
-from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
-import rich.console
-import rich.progress
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import dataset_builder
 
-from mlf_jax import locks
-from mlf_jax.data import conversion
-from mlf_jax.data.event_archives import PREPARING
-from mlf_jax.data.event_sets import EVENT_SETS, EventSet
-from mlf_jax.data.frames import FrameSpec
-from mlf_jax.data.tfds_store import prepare, reading, serialized_examples
+from mlf_jax.data import io, storage
+from mlf_jax.data.events import conversion
+from mlf_jax.data.events.catalogue import EVENT_SETS, EventSet
+from mlf_jax.data.events.frames import FrameSpec
 from mlf_jax.errors import UserError
 
 
 @dataclasses.dataclass
 class FramesConfig(tfds.core.BuilderConfig):
-  """A way to make frames of recordings, as a builder configuration."""
+  """A frame specification as a builder configuration."""
 
   frames: FrameSpec | None = None
 
 
 def _frames_configs(paper: FrameSpec) -> list[FramesConfig]:
-  """A configuration for each binning; the default one is the paper's."""
+  """Returns a configuration for each binning, the paper's first as default."""
   others = [
     FrameSpec(paper.time_steps, binning, downsample=paper.downsample)
     for binning in ('span', 'count')
@@ -40,12 +37,12 @@ def _frames_configs(paper: FrameSpec) -> list[FramesConfig]:
   return [FramesConfig(name=s.name, frames=s) for s in (paper, *others)]
 
 
-class _EventBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Converts recordings to frames, which it goes on with where it was stopped.
+class _EventBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
+  """Builder that converts recordings to frames, once and resumably.
 
-  Each sample has `frames` (uint8 [time, height, width, 2]), `label`, `id`,
-  `events` (their number, in frames or not) and `padded_share`. How the frames
-  were made and what was left out is in the metadata.
+  `conversion.convert` describes a sample. The library's own generator-based
+  builders would write every sample a second time; here the workers' files are
+  the shards of the data set. The summary of the conversion is the metadata.
   """
 
   VERSION = tfds.core.Version('1.0.0')
@@ -59,20 +56,20 @@ class _EventBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     processes: int | None = None,
     **kwargs,
   ):
-    """Takes how to convert, see `conversion.convert`.
+    """Keeps the options of `conversion.convert`.
 
     Args:
-      manual_dir: the recordings; empty for what the download configuration
-        names.
+      manual_dir: the recordings; empty for the folder that the library's
+        download configuration names.
       backwards: what to do with recordings whose time goes back.
-      processes: how many work at once.
-      **kwargs: those of the library; ArrayRecord is the default format.
+      processes: number of processes.
+      **kwargs: arguments of the library; its file format is ArrayRecord.
     """
     self._manual_dir = manual_dir
     self._backwards = backwards
     self._processes = processes
-    super().__init__(**{'file_format': 'array_record', **kwargs})
-    self._work = pathlib.Path(self.data_dir).parent / PREPARING
+    super().__init__(**{**kwargs, 'file_format': 'array_record'})
+    self._work = pathlib.Path(self.data_dir).parent / io.PREPARING
 
   def _info(self) -> tfds.core.DatasetInfo:
     event_set = self.EVENT_SET
@@ -92,7 +89,7 @@ class _EventBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         }
       ),
       supervised_keys=('frames', 'label'),
-      # In order of their numbers, which decides what a named split holds.
+      # Named splits depend on the order of the recordings.
       disable_shuffling=True,
       metadata=tfds.core.MetadataDict(),
     )
@@ -106,8 +103,8 @@ class _EventBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     config = kwargs.get('download_config')
     overwrites = config is not None and config.download_mode.overwrite_dataset
     if self.data_path.exists() and not overwrites:
-      return  # Where nothing can be written, too.
-    with locks.exclusive(
+      return  # Even if nothing can be written there.
+    with io.exclusive(
       self._work,
       'the folder',
       'prepares data',
@@ -116,46 +113,57 @@ class _EventBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     ):
       for left_behind in self._work.parent.glob('incomplete.*'):
         shutil.rmtree(left_behind)
-      # The library makes it though nothing is downloaded.
+      # The library makes this folder though nothing is downloaded.
       kwargs.setdefault('download_dir', self._work / 'downloads')
       try:
         super().download_and_prepare(**kwargs)
         shutil.rmtree(self._work)
       except UserError:
         left = {path.name for path in self._work.iterdir()}
-        if left <= {'.lock', 'downloads'}:  # Nothing to go on from.
+        if left <= {'.lock', 'downloads'}:  # Nothing to continue from.
           shutil.rmtree(self._work)
         raise
 
-  def _split_generators(self, dl_manager) -> dict[str, Iterator]:
-    converted = conversion.convert(
+  def _download_and_prepare(self, dl_manager, download_config=None) -> None:
+    """Converts the recordings and places the shards in the data set's folder.
+
+    The library calls this while `data_dir` is a temporary folder, to which it
+    adds `dataset_info.json` before it gives the folder its name.
+    """
+    del download_config
+    shards, summary = conversion.convert(
       self.EVENT_SET,
       self._manual_dir or str(dl_manager.manual_dir),
       self.builder_config.frames,
       self._work,
+      self.info.features.serialize_example,
       self._backwards,
       self._processes,
     )
-    summary = converted.summary()
     self.info.metadata.update(summary)
-    return {
-      split: self._generate_examples(
-        converted, split, sum(summary['samples'][split].values())
+    splits = []
+    for split, of_split in shards.items():
+      template = self._get_filename_template(split)
+      paths = template.sharded_filepaths(len(of_split))
+      for shard, path in zip(of_split, paths, strict=True):
+        try:
+          # A second name, so that the unit is still done after a kill here.
+          os.link(shard.path, path)
+        except OSError:  # A file system without hard links.
+          shard.path.replace(path)
+      splits.append(
+        tfds.core.SplitInfo(
+          name=split,
+          shard_lengths=[shard.num_samples for shard in of_split],
+          num_bytes=sum(shard.record_bytes for shard in of_split),
+          filename_template=template,
+        )
       )
-      for split in self.EVENT_SET.splits
-    }
-
-  def _generate_examples(self, converted, split: str, total: int) -> Iterator:
-    yield from rich.progress.track(
-      enumerate(converted.samples(split)),
-      f'Writing {split} samples',
-      total,
-      console=rich.console.Console(stderr=True),
-    )
+    self.info.set_splits(tfds.core.splits.SplitDict(splits))
 
 
 class DvsGesture(_EventBuilder):
-  """DVS-Gesture; see `event_sets`."""
+  """DVS-Gesture; see `catalogue`."""
 
   EVENT_SET = EVENT_SETS['dvs_gesture']
   BUILDER_CONFIGS = _frames_configs(EVENT_SET.frames)
@@ -163,7 +171,7 @@ class DvsGesture(_EventBuilder):
 
 
 class Cifar10Dvs(_EventBuilder):
-  """CIFAR10-DVS, all in one split, since it has no official ones."""
+  """CIFAR10-DVS, all in split 'train', since it has no official splits."""
 
   EVENT_SET = EVENT_SETS['cifar10_dvs']
   BUILDER_CONFIGS = _frames_configs(EVENT_SET.frames)
@@ -171,7 +179,7 @@ class Cifar10Dvs(_EventBuilder):
 
 
 class NMnist(_EventBuilder):
-  """N-MNIST; see `event_sets`."""
+  """N-MNIST; see `catalogue`."""
 
   EVENT_SET = EVENT_SETS['n_mnist']
   BUILDER_CONFIGS = _frames_configs(EVENT_SET.frames)
@@ -194,16 +202,16 @@ def prepare_frames(
 ) -> pathlib.Path:
   """Converts recordings and writes `data_dir/<name>/<frames>/1.0.0`.
 
-  All of it is written or nothing; what was converted before a failure is kept
-  for the next call.
+  All of it is written or nothing; units that were converted before a failure
+  are kept for the next call.
 
   Args:
     name: one of `EVENT_SETS`.
     frames: how to make frames.
     data_dir: the folder of all prepared data sets.
-    manual_dir: see `recordings.find`.
-    backwards: see `event_files.read_aedat`.
-    processes: how many work at once; None is one a CPU core.
+    manual_dir: see `recordings.find_recordings`.
+    backwards: see `formats.read_aedat`.
+    processes: number of processes; None is one per CPU core.
 
   Returns:
     The folder of the prepared data set.
@@ -213,7 +221,7 @@ def prepare_frames(
   """
   make = _EVENT_BUILDERS[name]
   if frames.name not in make.builder_configs:
-    # Among those of its class, the library takes it without a warning.
+    # The library warns about configurations that are not of the class.
     config = FramesConfig(name=frames.name, frames=frames)
 
     class WithConfig(make, skip_registration=True):
@@ -228,22 +236,24 @@ def prepare_frames(
     backwards=backwards,
     processes=processes,
   )
-  return prepare(builder, f'{name}/{frames.name}', data_dir)
+  return storage.download_and_prepare(
+    builder, f'{name}/{frames.name}', data_dir
+  )
 
 
 def is_taken(name: str, frames: FrameSpec, data_dir: pathlib.Path) -> bool:
-  """Whether something stands where a prepared data set would."""
+  """True if the folder of the data set exists, complete or not."""
   version = str(_EventBuilder.VERSION)
   return (data_dir / name / frames.name / version).exists()
 
 
 def read_summary(directory: pathlib.Path) -> dict:
-  """What `conversion.Conversion.summary` said when the frames were made.
+  """Reads the summary of the conversion that made the frames.
 
   Raises:
     UserError: the folder is damaged or holds something else.
   """
-  with reading(directory, 'data set'):
+  with storage.reading(directory, 'data set'):
     builder = tfds.builder_from_directory(directory)
     metadata = builder.info.metadata
     metadata.load_metadata(directory)
@@ -271,14 +281,14 @@ def read_frames(
   Raises:
     UserError: the folder is damaged or holds something else.
   """
-  with reading(directory, f'{split} split'):
+  with storage.reading(directory, f'{split} split'):
     builder = tfds.builder_from_directory(directory)
     features = builder.info.features
     count = builder.info.splits[split].num_examples
     frames = np.empty((count, *features['frames'].shape), np.uint8)
     labels = np.empty(count, np.int32)
     ids = []
-    for i, record in enumerate(serialized_examples(builder, split)):
+    for i, record in enumerate(storage.serialized_examples(builder, split)):
       example = features.deserialize_example_np(record)
       frames[i] = example['frames']
       labels[i] = example['label']

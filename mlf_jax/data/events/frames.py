@@ -6,13 +6,13 @@ import numbers
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from mlf_jax.data.events import Events
+from mlf_jax.data.events.events import Events
 from mlf_jax.errors import UserError, unknown
 
 BINNINGS = ('window', 'span', 'count')
 _MOST = np.iinfo(np.uint8).max
-# Far above what any data set needs: above, a typing error asks for more memory
-# than there is, or for a folder with a name that none may have.
+# Far above the needs of any data set. Without limits, a typing error would ask
+# for more memory than there is, or for a folder with a name that is too long.
 _MOST_STEPS = 10**5
 _MOST_WINDOW_US = 10**12
 _MOST_DOWNSAMPLE = 10**4
@@ -20,19 +20,19 @@ _MOST_DOWNSAMPLE = 10**4
 
 @dataclasses.dataclass(frozen=True)
 class FrameSpec:
-  """How the frames of a data set are made; two that are equal give the same.
+  """Specifies how recordings become frames; equal specifications, equal frames.
 
   Raises `UserError` for a value outside its range.
 
   Attributes:
-    time_steps: frames a recording, at most 100,000.
+    time_steps: frames per recording, at most 100,000.
     binning: 'window': windows of fixed length from the first event on, as in
       the paper; 'span': equal parts of the whole recording; 'count': parts
       with equally many events.
     window_us: length of a window in microseconds, at most 10**12, which is
       twelve days; 0 for the other binnings.
-    downsample: pixels of the sensor a pixel of a frame, along each side, at
-      most 10,000; a fraction is allowed.
+    downsample: sensor pixels per frame pixel along each side, at most 10,000;
+      a fraction is allowed.
   """
 
   time_steps: int
@@ -70,9 +70,9 @@ class FrameSpec:
 
   @property
   def name(self) -> str:
-    """What no other specification is called; a folder can be called so.
+    """Unique name of the specification, fit for a folder.
 
-    Lower-case letters, digits, `_` and `.`.
+    It consists of lower-case letters, digits, `_` and `.`.
     """
     window = f'{self.window_us}us' if self.binning == 'window' else ''
     return (
@@ -92,11 +92,11 @@ class FrameSpec:
     return (self.time_steps, height, width, 2)
 
   def _pixels(self, side: int) -> Int[np.ndarray, 'side']:
-    """The pixel of the frame that each pixel along a side falls on."""
+    """Frame pixel of each sensor pixel along a side."""
     return (np.arange(side) // self.downsample).astype(np.int32)
 
   def edges(self, events: Events) -> Int[np.ndarray, 'time_steps+1']:
-    """Frame i holds the events from number `edges[i]` up to `edges[i + 1]`."""
+    """Bounds of the frames: frame i holds events `edges[i]:edges[i + 1]`."""
     steps = np.arange(self.time_steps + 1)
     if not len(events):
       return np.zeros_like(steps)
@@ -115,8 +115,8 @@ class FrameSpec:
   def padded_share(self, events: Events) -> float:
     """Share of the frames that begin after the last event, 0 to 1.
 
-    Such frames are there because the recording is shorter than they are
-    together. Only binning 'window' has them; of no events all frames are.
+    Only binning 'window' has such frames, if the recording is shorter than all
+    windows together. Without events all frames count.
     """
     if not len(events):
       return 1.0
@@ -128,7 +128,7 @@ class FrameSpec:
     )
 
   def frames(self, events: Events) -> UInt8[np.ndarray, 'time height width 2']:
-    """Counts of events, the last axis is polarity (0 darker, 1 brighter).
+    """Counts the events per frame; the last axis is polarity (1 brighter).
 
     A count above 255 stays at 255.
     """
@@ -140,7 +140,7 @@ class FrameSpec:
     shape = self.shape(events.sensor_size)
     _, height, width, _ = shape
     edges = self.edges(events)
-    # One number a cell; of every coordinate its share in it.
+    # Every cell of a frame has one number, the sum of these per coordinate.
     row = self._pixels(events.sensor_size[0]) * (2 * width)
     column = self._pixels(events.sensor_size[1]) * 2
     frames = np.empty((self.time_steps, height * width * 2), np.uint8)
@@ -170,11 +170,11 @@ def to_frames(
     time_steps: number of frames.
     window_us: length of a window in microseconds; 0 for the other binnings.
     binning: 'window': windows of fixed length from the first event on, as in
-      the paper; events after the last window are left out, and where the
+      the paper; events after the last window are left out, and if the
       recording is shorter the last frames are empty. 'span': equal parts of
       the whole recording. 'count': parts with equally many events.
-    downsample: pixels of the sensor a pixel of a frame, along each side; 3.04
-      takes 128 pixels to 42.
+    downsample: sensor pixels per frame pixel along each side; 3.04 takes 128
+      pixels to 42.
 
   Returns:
     Counts, saturating at 255; the last axis is polarity, 0 darker and 1

@@ -8,25 +8,16 @@ from mlf_jax.errors import UserError
 
 
 def numbered(size, sample_shape=(2, 2, 1)):
-  """Returns a data set whose labels number the samples."""
+  """Returns a split whose labels number the samples."""
   random = np.random.default_rng(0)
-  return data.Dataset(
-    name='numbered',
-    split='train',
-    split_name='official',
-    images=random.integers(0, 256, (size, *sample_shape), np.uint8),
-    labels=np.arange(size, dtype=np.int32),
-    num_classes=size,
-    scale=255,
-    mean=(0.0,),
-    std=(1.0,),
-  )
+  images = random.integers(0, 256, (size, *sample_shape), np.uint8)
+  return data.Split(images, np.arange(size, dtype=np.int32))
 
 
-def epoch_members(dataset, batch_size, seed, epoch):
-  steps = data.steps_per_epoch(dataset, batch_size)
+def epoch_members(split, batch_size, seed, epoch):
+  steps = data.steps_per_epoch(split, batch_size)
   batches = [
-    data.train_batch(dataset, batch_size, seed, epoch * steps + i)
+    data.train_batch(split, batch_size, seed, epoch * steps + i)
     for i in range(steps)
   ]
   return np.concatenate([batch['label'] for batch in batches])
@@ -34,43 +25,31 @@ def epoch_members(dataset, batch_size, seed, epoch):
 
 @pytest.mark.parametrize('sample_shape', [(4, 4, 3), (5, 4, 4, 2)])
 def test_train_batch_holds_samples_of_the_data_set(sample_shape):
-  dataset = numbered(20, sample_shape)
-  batch = data.train_batch(dataset, 6, seed=1, step=4)
-  assert {k: v.dtype for k, v in batch.items()} == {
-    'image': np.uint8,
-    'label': np.int32,
-    'position': np.int32,
-  }
-  np.testing.assert_array_equal(batch['image'], dataset.images[batch['label']])
+  split = numbered(20, sample_shape)
+  batch = data.train_batch(split, 6, seed=1, step=4)
+  dtypes = {'image': np.uint8, 'label': np.int32, 'position': np.int32}
+  assert {k: v.dtype for k, v in batch.items()} == dtypes
+  np.testing.assert_array_equal(batch['image'], split.images[batch['label']])
   np.testing.assert_array_equal(batch['position'], np.arange(6))
 
 
 def test_train_batch_is_a_pure_function_of_seed_and_step():
-  dataset = numbered(23)
+  split = numbered(23)
   steps = range(12)
-  forward = {s: data.train_batch(dataset, 5, 3, s)['label'] for s in steps}
+  forward = {s: data.train_batch(split, 5, 3, s)['label'] for s in steps}
   for step in reversed(steps):
-    data.train_batch(dataset, 4, seed=9, step=7)
-    again = data.train_batch(dataset, 5, 3, step)['label']
+    # Neither another batch nor what a caller does to one disturbs it.
+    data.train_batch(split, 4, seed=9, step=7)['image'][:] = 0
+    again = data.train_batch(split, 5, 3, step)['label']
     np.testing.assert_array_equal(again, forward[step])
-
-
-def test_callers_cannot_disturb_later_batches():
-  dataset = numbered(8)
-  first = data.train_batch(dataset, 8, 0, 0)
-  expected = {key: value.copy() for key, value in first.items()}
-  for value in first.values():
-    value[:] = 0
-  again = data.train_batch(dataset, 8, 0, 0)
-  for key, value in expected.items():
-    np.testing.assert_array_equal(again[key], value)
+    again[:] = 0
 
 
 @pytest.mark.parametrize('batch_size', [2, 3, 6, 7])
 def test_every_sample_has_another_one_of_the_batch_as_its_partner(batch_size):
-  dataset = numbered(20, (5, 4, 4, 2))
-  plain = data.train_batch(dataset, batch_size, 1, 2)
-  batch = data.train_batch(dataset, batch_size, 1, 2, with_partners=True)
+  split = numbered(20, (5, 4, 4, 2))
+  plain = data.train_batch(split, batch_size, 1, 2)
+  batch = data.train_batch(split, batch_size, 1, 2, with_partners=True)
   assert set(batch) == set(plain) | {f'partner_{name}' for name in plain}
   partners = batch['partner_position']
   assert sorted(partners) == list(range(batch_size))
@@ -81,30 +60,21 @@ def test_every_sample_has_another_one_of_the_batch_as_its_partner(batch_size):
     assert batch[f'partner_{name}'].dtype == value.dtype
 
 
-@pytest.mark.parametrize('batch_size', [1, 5, 7, 12, 23])
+@pytest.mark.parametrize('batch_size', [1, 5, 12, 23])
 def test_epoch_visits_no_sample_twice_and_drops_only_the_remainder(batch_size):
   members = epoch_members(numbered(23), batch_size, seed=0, epoch=2)
   assert len(members) == 23 // batch_size * batch_size
   assert len(set(members.tolist())) == len(members)
 
 
-def test_order_differs_between_epochs_and_between_seeds():
-  dataset = numbered(40)
-  orders = {
-    tuple(epoch_members(dataset, 10, seed, epoch).tolist())
-    for seed in range(3)
-    for epoch in range(3)
-  }
-  assert len(orders) == 9
-
-
 def test_every_sample_is_equally_likely_in_every_place():
-  dataset = numbered(10)
-  orders = np.stack([epoch_members(dataset, 10, 0, e) for e in range(2000)])
+  split = numbered(10)
+  orders = np.stack([epoch_members(split, 10, 0, e) for e in range(2000)])
   for sample in range(10):
     counts = np.bincount(np.argmax(orders == sample, axis=1), minlength=10)
     # Binomial with mean 200 and standard deviation 13.4.
     np.testing.assert_allclose(counts, 200, atol=67)
+  assert any(epoch_members(split, 10, 1, 0) != orders[0])
 
 
 def test_order_never_changes():
@@ -115,29 +85,26 @@ def test_order_never_changes():
 @pytest.mark.parametrize('batch_size', [-4, 0, 11])
 def test_batch_size_out_of_range_is_a_one_line_error(batch_size):
   with pytest.raises(UserError, match=f'{batch_size} .*10') as info:
-    data.steps_per_epoch(numbered(10), batch_size)
-  assert '\n' not in str(info.value)
-  with pytest.raises(UserError):
     data.train_batch(numbered(10), batch_size, 0, 0)
+  assert '\n' not in str(info.value)
 
 
-@pytest.mark.parametrize('batch_size', [1, 3, 5, 10, 11, 64])
+@pytest.mark.parametrize('batch_size', [1, 3, 10, 64])
 @pytest.mark.parametrize('sample_shape', [(4, 4, 3), (5, 4, 4, 2)])
 def test_eval_covers_every_sample_once_in_batches_of_one_shape(
   batch_size, sample_shape
 ):
-  dataset = numbered(10, sample_shape)
-  batches = list(data.eval_batches(dataset, batch_size))
+  split = numbered(10, sample_shape)
+  batches = list(data.eval_batches(split, batch_size))
   for batch in batches:
     assert batch['image'].shape == (batch_size, *sample_shape)
     assert batch['label'].shape == batch['mask'].shape == (batch_size,)
-    assert batch['image'].dtype == np.uint8
-    assert batch['label'].dtype == np.int32
-    assert batch['mask'].dtype == np.float32
+    dtypes = [batch[k].dtype for k in ('image', 'label', 'mask')]
+    assert dtypes == [np.uint8, np.int32, np.float32]
   joined = {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
   real = joined['mask'] == 1
-  np.testing.assert_array_equal(joined['label'][real], dataset.labels)
-  np.testing.assert_array_equal(joined['image'][real], dataset.images)
+  np.testing.assert_array_equal(joined['label'][real], split.labels)
+  np.testing.assert_array_equal(joined['image'][real], split.images)
   assert not joined['mask'][~real].any()
 
 
@@ -147,6 +114,6 @@ def test_eval_refuses_an_empty_batch():
 
 
 def test_a_large_step_still_finds_its_place_in_the_epoch():
-  dataset = numbered(10)
-  late = [data.train_batch(dataset, 5, 0, 2**40 + i)['label'] for i in (0, 1)]
-  np.testing.assert_array_equal(np.sort(np.concatenate(late)), dataset.labels)
+  split = numbered(10)
+  late = [data.train_batch(split, 5, 0, 2**40 + i)['label'] for i in (0, 1)]
+  np.testing.assert_array_equal(np.sort(np.concatenate(late)), split.labels)

@@ -1,7 +1,7 @@
 """Batches on the host, in NumPy.
 
 A training batch is a pure function of the seed and the step, so that a resumed
-run sees what an uninterrupted one sees and no iterator has to be saved.
+run sees the same batches as an uninterrupted one and no iterator is saved.
 """
 
 import functools
@@ -9,26 +9,26 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mlf_jax.data.dataset import Dataset
+from mlf_jax.data.dataset import Split
 from mlf_jax.errors import UserError
 
 
-def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
-  """Returns the number of full batches; a last partial one is dropped.
+def steps_per_epoch(split: Split, batch_size: int) -> int:
+  """Number of full batches in an epoch; a last partial one is dropped.
 
   Raises:
     UserError: there is not one full batch.
   """
-  if not 1 <= batch_size <= len(dataset):
+  if not 1 <= batch_size <= len(split):
     raise UserError(
-      f'The batch size {batch_size} must be between 1 and {len(dataset)}, the'
-      f' number of samples in {dataset.name} {dataset.split}.'
+      f'The batch size {batch_size} must be between 1 and {len(split)}, the'
+      ' number of training samples.'
     )
-  return len(dataset) // batch_size
+  return len(split) // batch_size
 
 
 def train_batch(
-  dataset: Dataset,
+  split: Split,
   batch_size: int,
   seed: int,
   step: int,
@@ -39,16 +39,16 @@ def train_batch(
   Each epoch goes through the samples in an order of its own.
 
   Args:
-    dataset: the training split.
+    split: the training samples.
     batch_size: size of the global batch.
-    seed: of the run, not negative.
+    seed: seed of the run, not negative.
     step: number of the training step, from 0 through all epochs.
-    with_partners: whether each sample comes with another one of the batch, the
-      one half a batch further on, to be mixed with. Chosen here, where the
-      whole batch is, it is the same however many devices there are.
+    with_partners: adds the mix-up partner of each sample, the sample half a
+      batch further on. Partners are chosen here, from the global batch, so that
+      they do not depend on the number of devices.
 
   Returns:
-    image: uint8 [batch_size, ...].
+    image: the samples, [batch_size, ...].
     label: int32 [batch_size].
     position: int32 [batch_size], the place in the batch, for `sample_keys`.
     partner_image, partner_label, partner_position: the same of the partner of
@@ -57,12 +57,12 @@ def train_batch(
   Raises:
     UserError: there is not one full batch.
   """
-  epoch, place = divmod(step, steps_per_epoch(dataset, batch_size))
-  order = _permutation(len(dataset), seed, epoch)
+  epoch, place = divmod(step, steps_per_epoch(split, batch_size))
+  order = _permutation(len(split), seed, epoch)
   members = order[place * batch_size : (place + 1) * batch_size]
   batch = {
-    'image': dataset.images[members],
-    'label': dataset.labels[members],
+    'image': split.images[members],
+    'label': split.labels[members],
     'position': np.arange(batch_size, dtype=np.int32),
   }
   if with_partners:
@@ -73,20 +73,20 @@ def train_batch(
   return batch
 
 
-# Of all steps of an epoch, only the first pays for the permutation.
+# Only the first step of an epoch pays for the permutation.
 @functools.lru_cache(maxsize=1)
 def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
   """Returns the order of the samples in an epoch.
 
-  NumPy keeps the raw stream of Philox the same for ever, but not what its
-  Generator makes of it: hence the sort of random numbers.
+  NumPy keeps the raw stream of Philox the same in every version, but not the
+  permutations that its Generator makes of it: hence the sort of raw numbers.
   """
   philox = np.random.Philox(key=np.array([seed, epoch], np.uint64))
   return np.argsort(philox.random_raw(size), kind='stable')
 
 
 def eval_batches(
-  dataset: Dataset, batch_size: int
+  split: Split, batch_size: int
 ) -> Iterator[dict[str, np.ndarray]]:
   """Yields every sample exactly once, in order.
 
@@ -94,11 +94,11 @@ def eval_batches(
   share it evenly: the last one is filled up with zeros.
 
   Args:
-    dataset: any split.
+    split: training or test samples.
     batch_size: any positive size, even above the number of samples.
 
   Yields:
-    image: uint8 [batch_size, ...].
+    image: the samples, [batch_size, ...].
     label: int32 [batch_size].
     mask: float32 [batch_size], 1 for a sample and 0 for filling.
 
@@ -107,9 +107,9 @@ def eval_batches(
   """
   if batch_size < 1:
     raise UserError(f'The batch size {batch_size} must be positive.')
-  for start in range(0, len(dataset), batch_size):
-    images = dataset.images[start : start + batch_size]
-    labels = dataset.labels[start : start + batch_size]
+  for start in range(0, len(split), batch_size):
+    images = split.images[start : start + batch_size]
+    labels = split.labels[start : start + batch_size]
     missing = batch_size - len(labels)
     yield {
       'image': _fill(images, missing),

@@ -1,4 +1,4 @@
-"""Events of a camera: what readers return and frames are made of."""
+"""Events of a camera, as readers return them and frames are made of them."""
 
 import dataclasses
 import numbers
@@ -8,9 +8,9 @@ from jaxtyping import Int64, UInt8, UInt16
 
 from mlf_jax.errors import UserError
 
-# Of pixels along a side: what a column of `Events` can number.
+# Most pixels along a side that a column of `Events` can number.
 _MOST_PIXELS = 1 << 16
-# Of the columns of `Events`.
+# Dtypes of the columns of `Events`.
 DTYPES = {'t': np.int64, 'x': np.uint16, 'y': np.uint16, 'p': np.uint8}
 
 
@@ -26,8 +26,8 @@ class Events:
     y: row of the pixel, 0 to height - 1.
     p: polarity, 1 where the light became brighter, else 0.
     sensor_size: (height, width) of the sensor in pixels.
-    dropped: events of the file that are not here: marked invalid, or no change
-      of light (special events).
+    dropped: number of events of the file that were left out: marked invalid,
+      or no change of light (special events).
   """
 
   t: Int64[np.ndarray, 'event']
@@ -38,15 +38,15 @@ class Events:
   dropped: int = 0
 
   def __post_init__(self):
-    """Checks types and lengths; what they hold is for those who make them."""
+    """Checks types and lengths, but not values, which readers check."""
     for field, dtype in DTYPES.items():
       column = getattr(self, field)
       if getattr(column, 'dtype', None) != dtype or column.shape != (
         len(self),
       ):
         raise UserError(
-          f'{field} must be an array of {np.dtype(dtype)}, one entry an event; '
-          '`from_array` makes events of other types'
+          f'{field} must be an array of {np.dtype(dtype)}, one entry per '
+          'event; `from_array` makes events of other types'
         )
 
   def __len__(self) -> int:
@@ -72,8 +72,8 @@ class Events:
   def to_array(self) -> np.ndarray:
     """The events as a structured array with the fields t, x, y, p.
 
-    This is what the tonic library's transforms take. Rows and columns are int16
-    as tonic's own are, but int32 where the sensor is too large for that.
+    The tonic library's transforms take such arrays. Rows and columns are int16
+    as tonic's own are, but int32 if the sensor is too large for that.
     """
     place = np.int16 if max(self.sensor_size) <= 1 << 15 else np.int32
     array = np.empty(
@@ -86,7 +86,7 @@ class Events:
 
 
 def from_array(array: np.ndarray, sensor_size: tuple[int, int]) -> Events:
-  """Events from a structured array, as the tonic library makes them.
+  """Makes events of a structured array, such as those of the tonic library.
 
   Args:
     array: [event] with integer fields t (microseconds, not decreasing), x, y
@@ -138,7 +138,7 @@ def from_array(array: np.ndarray, sensor_size: tuple[int, int]) -> Events:
       f'event {late[0]} has t = {array["t"][late[0]]}, not below 2**63 us'
     )
   t = array['t'].astype(np.int64)
-  # Not by their difference, which may need more than 64 bits.
+  # Compared, not subtracted: a difference may need more than 64 bits.
   back = np.flatnonzero(t[1:] < t[:-1])
   if back.size:
     i = back[0] + 1

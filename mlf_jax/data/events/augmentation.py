@@ -1,9 +1,8 @@
 """Augmentation of event frames on the device, inside the training step.
 
-As in `augment`, each sample draws from a key of its own. A translation is
-`augment.random_crop`. Frames are uint8 counts of events, and stay so: what is
-done here is done to events, before anything is normalised; only `mix_up` comes
-after that.
+Each sample draws from a key of its own (`mlf_jax.data.sample_keys`). Frames are
+uint8 counts of events and stay so: they are augmented before they are
+normalised, except by `mix_up`.
 """
 
 import chex
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Key, UInt8
 
-# Told apart from each other and from those of `augment`.
+# Streams 0 and 1 are those of `mlf_jax.data.augmentation`.
 _ROTATION_STREAM = 2
 _CUTOUT_STREAM = 3
 _DROP_STREAM = 4
@@ -30,7 +29,7 @@ def random_rotation(
   """Rotates each sample about its centre, all timesteps alike; see `rotate`.
 
   Args:
-    keys: one a sample, from `sample_keys`.
+    keys: one per sample, from `sample_keys`.
     frames: counts of events.
     degrees: the angle is uniform between minus and plus this.
 
@@ -58,8 +57,8 @@ def rotate(
 ) -> UInt8[Array, 'time height width channel']:
   """Rotates frames about their centre.
 
-  Every pixel takes the count of the pixel nearest to where it came from: counts
-  stay whole numbers. What came from outside is zero.
+  Every pixel takes the count of the pixel nearest to its origin, so that counts
+  stay whole numbers; pixels whose origin lies outside become zero.
 
   Args:
     frames: counts of events.
@@ -97,10 +96,10 @@ def random_cutout(
   """Sets a square of each sample to zero, the same at all timesteps.
 
   Args:
-    keys: one a sample, from `sample_keys`.
+    keys: one per sample, from `sample_keys`.
     frames: counts of events.
-    side: of the square, in pixels; at most that of the frames. Each place at
-      which the square lies inside is equally likely.
+    side: side of the square in pixels, at most that of the frames. Each place
+      at which the square lies inside is equally likely.
 
   Returns:
     The frames, same shape and dtype.
@@ -131,12 +130,12 @@ def drop_events(
   """Drops every single event independently: binomial thinning of the counts.
 
   Args:
-    keys: one a sample, from `sample_keys`.
+    keys: one per sample, from `sample_keys`.
     frames: counts of events.
-    probability: of an event to be dropped, in [0, 1].
+    probability: probability that an event is dropped, in [0, 1].
 
   Returns:
-    The counts of the events that are left, same shape and dtype.
+    The counts of the remaining events, same shape and dtype.
   """
   _assert_frames(keys, frames)
   thresholds = jnp.asarray(_thinning_thresholds(1 - probability).ravel())
@@ -147,7 +146,7 @@ def drop_events(
     )
     row = (_MAX_COUNT + 1) * sample.astype(jnp.int32)
     left = jnp.zeros_like(row)
-    # The inverse of the distribution function, by bisection.
+    # Inverts the distribution function by bisection.
     for step in (128, 64, 32, 16, 8, 4, 2, 1):
       threshold = jnp.take(thresholds, row + left + step - 1, mode='clip')
       left += step * (drawn > threshold).astype(jnp.int32)
@@ -157,16 +156,17 @@ def drop_events(
 
 
 def _thinning_thresholds(keep: float) -> np.ndarray:
-  """The uint32 numbers above which more than k of n events are left, at [n, k].
+  """Thresholds [n, k] for a uniform uint32 number.
 
-  A uniform uint32 is above with the probability of that, to within 2^-32.
+  The number exceeds threshold [n, k] with the probability that more than k of n
+  events remain, to within 2^-32.
   """
   distribution = np.ones((_MAX_COUNT + 1, _MAX_COUNT + 1))
   probabilities = np.ones(1)
   for n in range(1, _MAX_COUNT + 1):
-    # One event more is either kept or not.
+    # Distribution for n events from that for n - 1.
     probabilities = np.convolve(probabilities, [1 - keep, keep])
-    # That all n or fewer are left is certain, whatever the rounding.
+    # At most n of n remain: probability 1, exempt from rounding.
     distribution[n, :n] = np.minimum(np.cumsum(probabilities)[:n], 1)
   return np.ceil(distribution * 2.0**32 - 1).clip(0).astype(np.uint32)
 
@@ -179,13 +179,13 @@ def random_time_shift(
   """Moves the frames of each sample to earlier or later timesteps.
 
   Args:
-    keys: one a sample, from `sample_keys`.
+    keys: one per sample, from `sample_keys`.
     frames: counts of events.
-    max_shift: timesteps. Each whole number of them between minus and plus this
-      is equally likely.
+    max_shift: greatest shift in timesteps; each whole number between minus and
+      plus this is equally likely.
 
   Returns:
-    The frames, zero where none has moved to; same shape and dtype.
+    The frames, zero at timesteps that none was moved to; same shape and dtype.
   """
   _assert_frames(keys, frames)
 
@@ -204,10 +204,11 @@ def mix_shares(
 ) -> Float[Array, 'batch']:
   """Draws the share of each sample in its mixture, from Beta(alpha, alpha).
 
-  In JAX's default precision: rounding depends on how the batch is divided.
+  The shares have JAX's default precision; their rounding depends on how the
+  batch is divided among devices.
 
   Args:
-    keys: one a sample, from `sample_keys`.
+    keys: one per sample, from `sample_keys`.
     alpha: positive; the smaller, the nearer the shares are to 0 or 1.
   """
   chex.assert_rank(keys, 1)
@@ -228,8 +229,8 @@ def mix_up(
 
   Args:
     shares: from `mix_shares`.
-    own: of each sample: its normalised frames, or its loss.
-    partner: the same of the sample that it is mixed with.
+    own: normalised frames, or soft labels, of each sample.
+    partner: the same of its mix-up partner.
   """
   chex.assert_equal_shape([own, partner])
   chex.assert_equal_shape_prefix([shares, own], 1)

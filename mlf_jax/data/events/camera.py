@@ -20,25 +20,25 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from mlf_jax.data.events import Events
+from mlf_jax.data.events.events import Events
 from mlf_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class EventCamera:
-  """One simulated sensor; two that are equal see the same.
+  """A simulated sensor; equal cameras record equal events.
 
   Raises `UserError` for a value outside its range.
 
   Attributes:
     sensor_size: (height, width) in pixels.
-    threshold: of the pixels on average, in units of the natural logarithm of
-      the intensity.
-    mismatch: standard deviation of the thresholds of the pixels, which each
-      pixel draws once for ever, one of each polarity; relative to `threshold`.
-    noise_hz: events without a cause, a pixel and second on average; both
-      polarities are equally likely.
-    seed: of the mismatch, not negative.
+    threshold: mean threshold of the pixels, in units of the natural logarithm
+      of the intensity.
+    mismatch: standard deviation of the thresholds relative to `threshold`; each
+      pixel draws its thresholds once, one for each polarity.
+    noise_hz: mean rate of events without a cause, per pixel; both polarities
+      are equally likely.
+    seed: seed of the mismatch, not negative.
   """
 
   sensor_size: tuple[int, int]
@@ -61,7 +61,7 @@ class EventCamera:
       raise UserError(f'seed must be at least 0, got {self.seed}')
 
   def thresholds(self) -> Float64[np.ndarray, '2 height width']:
-    """Of every pixel for an event that is darker (0) and brighter (1)."""
+    """Thresholds of every pixel for darker (0) and brighter (1) events."""
     # RandomState's stream is frozen by NumPy; default_rng's may change.
     random = np.random.RandomState(self.seed)
     normal = random.standard_normal((2, *self.sensor_size))
@@ -75,27 +75,27 @@ class EventCamera:
     times: Int64[np.ndarray, 'time'],
     noise_seeds: Sequence[int],
   ) -> list[Events]:
-    """Films videos, each on its own and all at the same times.
+    """Films several videos with the same frame times.
 
     Args:
       videos: intensities in any unit, positive; pixels see nine decimals of
-        their logarithm. What a pixel sees in the first frame is what it
-        remembers at first.
-      times: of each frame, in microseconds, increasing.
-      noise_seeds: of the noise in each video, not negative.
+        their logarithm. A pixel's memory starts with the first frame.
+      times: time of each frame in microseconds, increasing.
+      noise_seeds: seed of the noise in each video, not negative.
 
     Returns:
-      The events of each video, sorted by time and at one time by row, column
-      and polarity; the same on every processor. Noise leaves what a pixel
-      remembers as it is.
+      The events of each video, sorted by time, then row, column and polarity;
+      the same on every processor. Noise events do not change the memory of a
+      pixel.
 
     Raises:
-      UserError: a shape, an intensity or a time that cannot be.
+      UserError: shapes do not agree, an intensity is not positive and finite,
+        or times do not increase.
     """
     videos, times = np.asarray(videos), np.asarray(times, np.int64)
     self._check(videos, times, noise_seeds)
     height, width = self.sensor_size
-    # One number an event, in the order of the events to be: sorting is all.
+    # Each event is encoded as one number, so that sorting numbers sorts events.
     shape = (len(noise_seeds), int(times[-1] - times[0]) + 1, height * width, 2)
 
     def codes(video, t, pixel, p):
@@ -120,7 +120,7 @@ class EventCamera:
     return [whole[start:stop] for start, stop in itertools.pairwise(bounds)]
 
   def _noise(self, times, seed):
-    """Time, pixel and polarity of the events without a cause."""
+    """Returns time, pixel and polarity of the noise events of a video."""
     random = np.random.RandomState(seed)
     size = self.sensor_size[0] * self.sensor_size[1]
     length = times[-1] - times[0]
@@ -145,21 +145,22 @@ class EventCamera:
 
 
 def _rounded(values):
-  """To nine decimals, in float64.
+  """Rounds to nine decimals, in float64, for equal events on every processor.
 
   Processors disagree about the last bit of a logarithm, and of the sums that an
-  intensity may come from. A pixel compares and accumulates what it sees: one
-  bit would become other events. The ninth decimal is far from the last bit and
-  far below a threshold; all that follows is exact or rounded as IEEE 754
-  demands.
+  intensity may come from. Pixels compare and accumulate these values: a
+  different bit could become a different event. The ninth decimal is far from
+  the last bit and far below a threshold; all later arithmetic is exact or
+  rounded as IEEE 754 demands.
   """
   return np.round(values, 9)
 
 
 def _crossings(videos, times, thresholds):
-  """Yields where the logarithm passes the next threshold of a pixel.
+  """Yields events: the logarithm passes the next threshold of a pixel.
 
-  As video, time, pixel and polarity, of many events at once: [event] each.
+  Yields:
+    Arrays of video, time, pixel and polarity, [event] each.
   """
   darker, brighter = thresholds.reshape(2, -1)
 
@@ -174,12 +175,12 @@ def _crossings(videos, times, thresholds):
     video, pixel = np.nonzero((moved >= brighter) | (moved <= -darker))
     p = moved[video, pixel] > 0
     threshold = np.where(p, brighter[pixel], -darker[pixel])
-    # Few pixels pass one threshold in a frame, fewer another one.
+    # Few pixels pass a threshold within a frame, and fewer a second one.
     while video.size:
       memory[video, pixel] += threshold
       seen, was = memory[video, pixel], before[video, pixel]
       now_here = now[video, pixel]
-      # Clipped, as rounding may lead out of the frame.
+      # Clipped, because rounding may leave the frame.
       share = ((seen - was) / (now_here - was)).clip(0, 1)
       yield video, start + (stop - start) * share, pixel, p
       again = (now_here - seen) / threshold >= 1

@@ -1,4 +1,4 @@
-"""The published event-camera data sets: what their files are called and mean.
+"""The published event-camera data sets: names and meaning of their files.
 
 Sources: A. Amir et al., "A Low Power, Fully Event-Based Gesture Recognition
 System", CVPR 2017; H. Li et al., "CIFAR10-DVS: An Event-Stream Dataset for
@@ -8,24 +8,24 @@ Datasets to Spiking Neuromorphic Datasets Using Saccades", 2015.
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from mlf_jax.data import event_files
-from mlf_jax.data.event_archives import Member
-from mlf_jax.data.events import Events
-from mlf_jax.data.frames import FrameSpec
+from mlf_jax.data.events import formats
+from mlf_jax.data.events.events import Events
+from mlf_jax.data.events.frames import FrameSpec
+from mlf_jax.data.io import Member
 from mlf_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-  """One file of events, and what other files say of it.
+  """One file of events, with its class or the file that divides it.
 
   Attributes:
     id: its name in the data set.
     split: one of the splits of the data set.
     file: its events.
-    label: the class of all of it, None if its parts have classes.
+    label: the class of the whole recording, None if its parts have classes.
     intervals: the file with class and time of each part, None if none.
   """
 
@@ -38,7 +38,7 @@ class Recording:
 
 @dataclasses.dataclass(frozen=True)
 class Skip:
-  """Something that is not in the prepared data, and why."""
+  """Something that was left out of the prepared data, and the reason."""
 
   what: str
   reason: str
@@ -46,12 +46,12 @@ class Skip:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-  """What the files of a data set hold.
+  """Recordings that were found among the files of a data set.
 
   Attributes:
-    recordings: what can be read.
-    skips: what is left out.
-    split_rule: by what the recordings of the splits are told apart.
+    recordings: recordings to be read.
+    skips: files that are left out.
+    split_rule: rule by which the recordings were divided into splits.
   """
 
   recordings: list[Recording]
@@ -61,22 +61,26 @@ class Found:
 
 @dataclasses.dataclass(frozen=True)
 class EventSet:
-  """What is published about a data set.
+  """Published facts about a data set, and how to find and read its files.
 
   Attributes:
     name: its name here.
     classes: names of its classes.
     splits: its official splits; 'train' alone if there are none.
-    published: number of its recordings, None where it is not known.
+    published: number of its recordings, None if it is not known.
     sensor_size: (height, width) in pixels.
     archives: file names of its archives.
-    source: what is to be downloaded, of what size and from where.
+    source: instructions what to download, with size and address.
     frames: how the paper makes frames.
     example: the path of a recording.
-    pattern: of the path of a file that is needed; no two files match in the
-      same way.
-    find: sorts out the files, by what of their path matches.
+    pattern: matches the paths of the files that are needed; no two files match
+      in the same way.
+    find: finds the recordings among files, which are given by the part of
+      their path that matches.
     read: reads the events of a recording.
+    default_split: name of the default split; '' if there are official ones.
+    refused_augmentations: augmentations that change the class of a sample, by
+      the name of the setting, with the reason.
   """
 
   name: str
@@ -91,10 +95,14 @@ class EventSet:
   pattern: re.Pattern
   find: Callable[['EventSet', dict[str, Member]], Found]
   read: Callable[..., Events]
+  default_split: str = ''
+  refused_augmentations: Mapping[str, str] = dataclasses.field(
+    default_factory=dict
+  )
 
 
 def _find_gestures(event_set: EventSet, files: dict[str, Member]) -> Found:
-  """Recordings by the trial lists where they are, else by subject."""
+  """Finds gestures, divided by the lists of trials or, without, by subject."""
   lists = {
     split: files[f'trials_to_{split}.txt']
     for split in event_set.splits
@@ -131,7 +139,7 @@ def _find_gestures(event_set: EventSet, files: dict[str, Member]) -> Found:
 
 
 def _find_by_path(event_set: EventSet, files: dict[str, Member]) -> Found:
-  """Recordings whose path names the class, and the split if there is one."""
+  """Finds recordings whose path names the class, and the split if any."""
   recordings = []
   for name, member in files.items():
     match = event_set.pattern.search(name).groupdict()
@@ -161,7 +169,7 @@ _CIFAR_CLASSES = (
   'truck',
 )
 
-# Sizes: the README of the data set; the sum of the ten files; rounded.
+# Sizes are from the README of DVS-Gesture, and the sums of the files.
 EVENT_SETS = {
   'dvs_gesture': EventSet(
     name='dvs_gesture',
@@ -180,7 +188,7 @@ EVENT_SETS = {
     ),
     splits=('train', 'test'),
     published=None,
-    sensor_size=event_files.DVS128,
+    sensor_size=formats.DVS128,
     archives=('DvsGesture.tar.gz',),
     source=(
       'Download DvsGesture.tar.gz (3 GB; 5 GB extracted) from '
@@ -193,14 +201,18 @@ EVENT_SETS = {
       r'|trials_to_(?:train|test)\.txt)$'
     ),
     find=_find_gestures,
-    read=event_files.read_aedat,
+    read=formats.read_aedat,
+    refused_augmentations={
+      'flip': 'a mirrored gesture is one of another class, the left '
+      "hand's wave becomes the right hand's"
+    },
   ),
   'cifar10_dvs': EventSet(
     name='cifar10_dvs',
     classes=_CIFAR_CLASSES,
     splits=('train',),
     published=10_000,
-    sensor_size=event_files.DVS128,
+    sensor_size=formats.DVS128,
     archives=tuple(f'{name}.zip' for name in _CIFAR_CLASSES),
     source=(
       'Download the ten archives airplane.zip to truck.zip (8 GB together) '
@@ -213,14 +225,15 @@ EVENT_SETS = {
       r'\.aedat$'
     ),
     find=_find_by_path,
-    read=event_files.read_aedat,
+    read=formats.read_aedat,
+    default_split='tail',
   ),
   'n_mnist': EventSet(
     name='n_mnist',
     classes=tuple('0123456789'),
     splits=('train', 'test'),
     published=70_000,
-    sensor_size=event_files.N_MNIST,
+    sensor_size=formats.N_MNIST,
     archives=('Train.zip', 'Test.zip'),
     source=(
       'Download Train.zip and Test.zip (about 1.2 GB together) from '
@@ -232,6 +245,6 @@ EVENT_SETS = {
       r'(?:^|/)(?P<id>(?P<split>Train|Test)/(?P<class>\d)/\d+)\.bin$'
     ),
     find=_find_by_path,
-    read=event_files.read_n_mnist,
+    read=formats.read_n_mnist,
   ),
 }

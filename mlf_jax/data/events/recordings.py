@@ -1,4 +1,4 @@
-"""Finds the recordings of a published data set and reads their samples."""
+"""From the files of a published data set to its recordings and samples."""
 
 import csv
 import dataclasses
@@ -6,10 +6,10 @@ import filecmp
 import pathlib
 import re
 
-from mlf_jax.data import event_archives
-from mlf_jax.data.event_archives import Member
-from mlf_jax.data.event_sets import EventSet, Found, Recording, Skip
-from mlf_jax.data.events import Events
+from mlf_jax.data import io
+from mlf_jax.data.events.catalogue import EventSet, Found, Recording, Skip
+from mlf_jax.data.events.events import Events
+from mlf_jax.data.io import Member
 from mlf_jax.errors import UserError
 
 _COLUMNS = ('class', 'startTime_usec', 'endTime_usec')
@@ -17,14 +17,14 @@ _COLUMNS = ('class', 'startTime_usec', 'endTime_usec')
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-  """What is classified: a recording, or a part of one."""
+  """Events with one class: a recording, or a part of one."""
 
   id: str
   label: int
   events: Events
 
 
-def find(
+def find_recordings(
   event_set: EventSet, manual_dir: str, extracted: pathlib.Path
 ) -> Found:
   """Finds the recordings of a data set, as downloaded or extracted.
@@ -32,13 +32,13 @@ def find(
   Args:
     event_set: the data set.
     manual_dir: an archive; or a folder with the archives, or with the files
-      that were in them, at any depth. Where both are there, what is in an
-      archive is taken from there: the other may be half extracted.
-    extracted: where a .tar.gz archive may be extracted to.
+      that were in them, at any depth. A file that is both in an archive and
+      beside it is read from the archive: the other may be half extracted.
+    extracted: folder to which a .tar.gz archive may be extracted.
 
   Returns:
-    The recordings in the order of their numbers, what is left out, and how the
-    splits were told apart.
+    The recordings in the order of their numbers, the files that are left out,
+    and the rule that divided the splits.
 
   Raises:
     UserError: there are none, a split or a class of a split has none, two
@@ -54,9 +54,9 @@ def find(
     )
   archives, loose, skips = [place], [], []
   if place.is_dir():
-    loose, broken = event_archives.in_folder(place)
+    loose, broken = io.folder_members(place)
     archives = [m.path for m in loose if m.path.name in event_set.archives]
-    # Of a folder perhaps, with whatever is in it.
+    # The link may have stood for a folder of recordings.
     skips += [Skip(name, 'it is a link that leads nowhere') for name in broken]
     for name in broken:
       if pathlib.PurePosixPath(name).name in event_set.archives:
@@ -69,12 +69,10 @@ def find(
   archived = []
   for archive in archives:
     if archive.name.endswith('.tar.gz'):
-      files = event_archives.extract(
-        archive, extracted, event_set.pattern.search
-      )
-      archived += event_archives.in_folder(files)[0]
+      files = io.extract_tar(archive, extracted, event_set.pattern.search)
+      archived += io.folder_members(files)[0]
     else:
-      archived += event_archives.in_zip(archive)
+      archived += io.zip_members(archive)
   files, doubles = _by_name(event_set, archived)
   loose, more_doubles = _by_name(event_set, loose)
   found = event_set.find(event_set, loose | files)
@@ -87,7 +85,7 @@ def find(
 def _by_name(
   event_set: EventSet, members: list[Member]
 ) -> tuple[dict[str, Member], list[Skip]]:
-  """Files by what of their path matches, and those that are there twice."""
+  """Returns files by the part of their path that matches, and duplicates."""
   files, skips = {}, []
   for member in members:
     match = event_set.pattern.search(member.name)
@@ -113,7 +111,7 @@ def _same(a: Member, b: Member) -> bool:
 
 
 def _require_all(event_set, recordings, manual_dir, skips):
-  """Raises where a split, or a class of it, has no recording at all."""
+  """Raises if a split, or a class of it, has no recording at all."""
   there = {(r.split, r.label) for r in recordings}
   splits = {split for split, _ in there}
   missing = next(
@@ -136,28 +134,28 @@ def _require_all(event_set, recordings, manual_dir, skips):
 
 
 def _natural(name: str) -> list:
-  """Sorting key in which 10 comes after 9."""
+  """Sorting key by which 10 comes after 9."""
   return [
     int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', name)
   ]
 
 
-def read(
+def read_samples(
   event_set: EventSet, recording: Recording, backwards: str
 ) -> tuple[list[Sample], list[Skip], int]:
-  """Reads a recording and divides it into what is classified.
+  """Reads a recording and divides it into samples.
 
   Args:
     event_set: the data set.
     recording: one of its recordings.
-    backwards: see `event_files.read_aedat`.
+    backwards: see `formats.read_aedat`.
 
   Returns:
-    The samples, what of the recording cannot be used, and how many events its
-    file marks as invalid or special.
+    The samples, the parts that cannot be used, and the number of events that
+    the file marks as invalid or special.
 
   Raises:
-    UserError: a file is damaged: nothing of the recording can be used.
+    UserError: a file is damaged; none of the recording can be used.
   """
   with recording.file.open() as file:
     events = event_set.read(file, backwards=backwards)
@@ -190,7 +188,7 @@ def read(
 
 
 def _read_intervals(member: Member) -> list[tuple[int, int, int, int]]:
-  """Line, class, start and end of the rows of a csv file of labels."""
+  """Reads line number, class, start and end of each row of a csv file."""
   lines = csv.reader(member.read_lines(), skipinitialspace=True)
   rows = []
   try:

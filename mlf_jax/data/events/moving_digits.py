@@ -10,54 +10,55 @@ on every processor.
 import numpy as np
 from jaxtyping import Float, Float64, Int32, Int64, UInt8
 
-from mlf_jax.data import digits
-from mlf_jax.data.dataset import Dataset
-from mlf_jax.data.event_camera import EventCamera
-from mlf_jax.data.events import Events
-from mlf_jax.data.frames import FrameSpec
+from mlf_jax.data.dataset import Dataset, Split
+from mlf_jax.data.events.camera import EventCamera
+from mlf_jax.data.events.events import Events
+from mlf_jax.data.events.frames import FrameSpec
+from mlf_jax.data.images import digits
 
 CAMERA = EventCamera(
   sensor_size=(16, 16), threshold=0.2, mismatch=0.05, noise_hz=1.0
 )
-# By default; ten windows are a recording, and 8x8 pixels of the sensor's 16x16
-# a quarter of the work.
+# Default frames: ten windows cover a recording, and 8x8 pixels instead of the
+# sensor's 16x16 take a quarter of the work.
 FRAMES = FrameSpec(10, 'window', 10_000, 2.0)
 # Along an isosceles triangle and back to where it began.
 _CORNERS = np.array([(-2.0, -2.0), (2.0, 0.0), (-2.0, 2.0), (-2.0, -2.0)])
 _SACCADES_US = 99_000
 _FRAME_US = 1_000
-# Pixels of the sensor a pixel of a digit, along each side.
+# Sensor pixels per digit pixel, along each side.
 _ZOOM = 1.5
-# Of the black that is around a digit; its white is 1.
+# Intensity of the black around a digit; its white is 1.
 _BLACK = 0.2
-# Digits filmed at once: what the simulation works on fits the cache.
+# Digits filmed at once: the arrays of the simulation fit the cache.
 _AT_ONCE = 64
 
 
-def load(split: str, frames: FrameSpec) -> Dataset:
-  """Loads the frames of one split; the members are those of `digits`.
+def load(frames: FrameSpec) -> Dataset:
+  """Loads frames of all recordings; the splits are those of `digits`.
 
   Args:
-    split: 'train' or 'test'.
     frames: how the recordings become frames.
 
   Returns:
-    images uint8 [n, time, height, width, 2], counts of events, labels int32
+    Images uint8 [n, time, height, width, 2], counts of events, labels int32
     [n]; ids, the numbers of the digits in scikit-learn.
   """
-  images, labels, numbers = _of_split(split)
-  events = record(images, numbers)
+
+  def frames_of(split):
+    events, labels, numbers = _split_recordings(split)
+    images = np.stack([frames.frames(recording) for recording in events])
+    return Split(images, labels, numbers.astype(str))
+
   return Dataset(
     name='moving_digits',
-    split=split,
     split_name=digits.SPLIT_NAME,
-    images=np.stack([frames.frames(recording) for recording in events]),
-    labels=labels,
     num_classes=10,
+    train=frames_of('train'),
+    test=frames_of('test'),
     scale=1.0,
     mean=(0.0, 0.0),
     std=(1.0, 1.0),
-    ids=numbers.astype(str),
   )
 
 
@@ -66,9 +67,9 @@ def recordings(
 ) -> tuple[list[Events], Int32[np.ndarray, 'recording']]:
   """Records the digits of one split, in scikit-learn's order.
 
-  Path, camera and the thresholds of its pixels are those of every recording;
-  the noise is a recording's own. Nothing else is random, and the events are the
-  same everywhere.
+  All recordings share the path, the camera and the thresholds of its pixels;
+  each has its own noise. Nothing else is random, and the events are the same on
+  every processor.
 
   Args:
     split: 'train' or 'test'.
@@ -76,15 +77,15 @@ def recordings(
   Returns:
     Recordings of 99 ms on 16x16 pixels, and their labels.
   """
-  images, labels, numbers = _of_split(split)
-  return record(images, numbers), labels
+  return _split_recordings(split)[:2]
 
 
-def _of_split(split):
-  """Images, labels and numbers of the digits of a split."""
-  images, labels = digits.published()
-  numbers = digits.members(split, labels)
-  return images[numbers], labels[numbers], numbers
+def _split_recordings(split):
+  """Events, labels and numbers of the digits of a split."""
+  images, labels = digits.published_images()
+  train, test = digits.split_members(labels)
+  numbers = {'train': train, 'test': test}[split]
+  return record(images[numbers], numbers), labels[numbers], numbers
 
 
 def record(
@@ -95,7 +96,7 @@ def record(
 
   Args:
     images: values 0..16.
-    noise_seeds: of the noise in each recording.
+    noise_seeds: seed of the noise in each recording.
   """
   times = np.arange(0, _SACCADES_US + 1, _FRAME_US)
   events = []
@@ -107,7 +108,7 @@ def record(
 
 
 def _path(times) -> Float[np.ndarray, 'time 2']:
-  """Row and column by which a digit is off the centre, pixels of the sensor."""
+  """Offset (row, column) of a digit from the centre, in sensor pixels."""
   corner_times = np.linspace(0, _SACCADES_US, len(_CORNERS))
   return np.stack(
     [np.interp(times, corner_times, along) for along in _CORNERS.T], axis=-1
@@ -115,7 +116,7 @@ def _path(times) -> Float[np.ndarray, 'time 2']:
 
 
 def _film(images, path) -> Float64[np.ndarray, 'time digit height width']:
-  """Intensities of digits that move, bilinear between their pixels."""
+  """Intensities of moving digits, interpolated bilinearly."""
   rows, columns = (
     _bilinear(offset, side)[:, np.newaxis]
     for offset, side in zip(path.T, CAMERA.sensor_size, strict=True)
@@ -125,7 +126,7 @@ def _film(images, path) -> Float64[np.ndarray, 'time digit height width']:
 
 
 def _bilinear(offset, side) -> Float64[np.ndarray, 'time side 8']:
-  """What the pixels of a digit contribute to those along a side."""
+  """Weights with which digit pixels contribute to sensor pixels of a side."""
   pixels = np.arange(side) - (side - 1) / 2 - offset[:, np.newaxis]
   distance = pixels[..., np.newaxis] / _ZOOM + 3.5 - np.arange(8)
   return np.maximum(0, 1 - abs(distance))

@@ -1,8 +1,8 @@
-"""CIFAR as TensorFlow Datasets stores it, written and read without TensorFlow.
+"""CIFAR in TensorFlow Datasets' format, written and read without TensorFlow.
 
 The library's own builders need TensorFlow to extract the archive and to encode
-PNG. The one here writes what they write (name, version, features, splits, order
-of the records) in ArrayRecord.
+PNG. This builder writes the same data set (name, version, features, splits,
+order of the records) in ArrayRecord.
 """
 
 import io
@@ -13,14 +13,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from mlf_jax.data.cifar_archive import Archive, Records
-from mlf_jax.data.tfds_store import prepare, reading, serialized_examples
+from mlf_jax.data import storage
+from mlf_jax.data.images.cifar import Archive, Records
 
 _IMAGE_SHAPE = (32, 32, 3)
 
 
 class _CifarBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Stores the records of either archive under that archive's name."""
+  """Builder for the records of either archive, named after the archive."""
 
   VERSION = tfds.core.Version('3.0.2')
 
@@ -57,7 +57,7 @@ class _CifarBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     )
 
   def _split_generators(self, dl_manager) -> dict[str, Iterator]:
-    del dl_manager  # The archive is read already.
+    del dl_manager  # The archive has been read already.
     return {
       split: self._generate_examples(split, records)
       for split, records in self._splits.items()
@@ -80,7 +80,7 @@ def prepare_cifar(
   """Writes the data set to `data_dir/<name>/3.0.2`, all of it or nothing.
 
   Args:
-    archive: which archive the records come from.
+    archive: the archive that the records come from.
     splits: the records of each split.
     class_names: the names of the classes of each label.
     data_dir: the folder of all prepared data sets.
@@ -92,7 +92,7 @@ def prepare_cifar(
     UserError: the folder cannot be written.
   """
   builder = _CifarBuilder(archive, splits, class_names, data_dir)
-  return prepare(builder, archive.name, data_dir)
+  return storage.download_and_prepare(builder, archive.name, data_dir)
 
 
 def read_split(
@@ -112,7 +112,7 @@ def read_split(
   Raises:
     UserError: the folder is damaged or holds something else.
   """
-  with reading(directory, f'{split} split'):
+  with storage.reading(directory, f'{split} split'):
     builder = tfds.builder_from_directory(directory)
     features = builder.info.features
     count = builder.info.splits[split].num_examples
@@ -120,9 +120,9 @@ def read_split(
     labels = np.empty(count, np.int32)
     ids = np.empty(count, object)
     read = 0
-    # Pillow decodes PNG whether or not OpenCV, the library's choice, is there.
+    # Decoded below by Pillow: the library would use OpenCV if it is installed.
     decoders = {'image': tfds.decode.SkipDecoding()}
-    for record in serialized_examples(builder, split):
+    for record in storage.serialized_examples(builder, split):
       example = features.deserialize_example_np(record, decoders=decoders)
       with Image.open(io.BytesIO(example['image'])) as image:
         images[read] = image

@@ -1,7 +1,7 @@
-"""Data sets as TensorFlow Datasets stores them, without TensorFlow.
+"""Prepared data sets in TensorFlow Datasets' format, without TensorFlow.
 
-Importing tensorflow_datasets takes seconds: import this file, `tfds_cifar` and
-`tfds_events` where they are needed.
+Importing tensorflow_datasets takes seconds: import this file, `cifar_store` and
+`events.store` only in functions that need them.
 """
 
 import contextlib
@@ -18,16 +18,22 @@ from mlf_jax.errors import UserError
 _CHUNK = 1024
 
 
-def default_data_dir() -> pathlib.Path:
-  """Returns the folder in which the library looks for prepared data sets."""
-  return pathlib.Path(tfds.core.constants.get_default_data_dir()).expanduser()
+def data_root(data_dir: str = '') -> pathlib.Path:
+  """Returns the folder of all prepared data sets.
+
+  Args:
+    data_dir: the folder as the user gave it; empty for the folder in which
+      TensorFlow Datasets looks.
+  """
+  root = data_dir or tfds.core.constants.get_default_data_dir()
+  return pathlib.Path(root).expanduser()
 
 
 def find_prepared(name: str, data_dir: pathlib.Path) -> pathlib.Path | None:
   """Returns the folder of the newest prepared version, None if there is none.
 
-  A folder is complete once it has its name: preparation writes elsewhere
-  (`incomplete.*`) and renames.
+  A folder with its final name is complete: preparation writes to another one
+  (`incomplete.*`) and renames it.
   """
   versions = {}
   for info in (data_dir / name).glob('*/dataset_info.json'):
@@ -36,33 +42,33 @@ def find_prepared(name: str, data_dir: pathlib.Path) -> pathlib.Path | None:
   return versions[max(versions)] if versions else None
 
 
-def prepare(
+def download_and_prepare(
   builder: tfds.core.DatasetBuilder, name: str, data_dir: pathlib.Path
 ) -> pathlib.Path:
-  """Prepares a data set, all of it or nothing.
+  """Runs a builder, which prepares all of its data set or nothing.
 
   Args:
-    builder: its builder.
-    name: its name, with that of its configuration if it has some.
+    builder: the builder.
+    name: name of the data set, followed by that of its configuration, if any.
     data_dir: the folder of all prepared data sets.
 
   Returns:
     The folder of the prepared data set.
 
   Raises:
-    UserError: the folder cannot be written; and what the builder raises.
+    UserError: the folder cannot be written; also errors of the builder.
   """
   failure = None
-  # Its bars come one on top of the other, with the names of temporary files.
+  # Its progress bars overwrite each other and show temporary file names.
   tfds.disable_progress_bar()
   try:
-    # The library announces on stdout, where results belong, a download.
+    # The library announces a download on stdout, which is for results.
     with contextlib.redirect_stdout(io.StringIO()):
       builder.download_and_prepare()
-  # The writer of ArrayRecord raises the latter, when the disk is full say.
+  # The writer of ArrayRecord raises RuntimeError, for instance on a full disk.
   except (OSError, RuntimeError) as error:
     failure = error
-  # Another process that was faster is no failure: its copy is as good.
+  # If another process was faster, its copy is as good.
   directory = find_prepared(name, data_dir)
   if directory is None:
     reason = failure or 'it exists but lacks dataset_info.json: delete it'
@@ -74,10 +80,10 @@ def prepare(
 
 @contextlib.contextmanager
 def reading(directory: pathlib.Path, part: str) -> Iterator[None]:
-  """Makes one error of all that reading a damaged folder may raise.
+  """Turns every error of reading a damaged folder into one `UserError`.
 
-  What that is depends on where it is damaged: the readers of the container, the
-  protocol buffer and the PNG have no common error.
+  The readers of the container, the protocol buffer and the PNG have no common
+  error.
   """
   try:
     yield

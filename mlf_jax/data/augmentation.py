@@ -1,0 +1,268 @@
+"""Augmentation on the device, inside the jitted training step.
+
+Each sample draws from a key of its own, made of the seed, the step and the
+sample's place in the global batch: draws do not depend on how the batch is
+divided among devices. `AUGMENTATIONS` declares each augmentation with its field
+of `config.augment`; to add one, register it there.
+
+Order in the method's paper (Feng et al., IJCAI 2022): flip and crop the raw
+image, whose padding is then black, and normalise last.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import chex
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, Shaped
+
+from mlf_jax.data.events import augmentation as events
+from mlf_jax.fields import Field
+from mlf_jax.registry import Registry
+
+# Augmentations get the same keys and fold in their own stream to draw
+# independently; the streams from 2 on are in `events.augmentation`.
+_FLIP_STREAM = 0
+_CROP_STREAM = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+  """An augmentation and the setting that turns it on.
+
+  Attributes:
+    apply: (keys, images, amount) -> images, on raw samples of a batch; None for
+      mix-up, which is applied to pairs of normalised samples.
+    image_field: the setting for data sets of static images, None if it is not
+      meant for them. It is off at 0 or False.
+    frame_field: the same for frames of event cameras.
+  """
+
+  apply: Callable | None
+  image_field: Field | None = None
+  frame_field: Field | None = None
+
+
+# In the order in which they are applied. The method's paper augments static
+# images by flip and crop, and does not augment event data.
+AUGMENTATIONS: Registry[Augmentation] = Registry('augmentation')
+
+
+def augmentation_fields(is_frames: bool) -> tuple[Field, ...]:
+  """Fields of `config.augment` for static images, or for frames."""
+  fields = (
+    entry.frame_field if is_frames else entry.image_field
+    for entry in AUGMENTATIONS.values()
+  )
+  return tuple(field for field in fields if field is not None)
+
+
+def sample_keys(
+  seed: int | Int[Array, ''],
+  step: int | Int[Array, ''],
+  position: Int[Array, 'batch'],
+) -> Key[Array, 'batch']:
+  """Returns the key of each sample of a batch.
+
+  Args:
+    seed: seed of the run.
+    step: number of the training step.
+    position: place of each sample in the global batch.
+  """
+  chex.assert_rank(position, 1)
+  chex.assert_type(position, int)
+  key = jax.random.fold_in(jax.random.key(seed), step)
+  return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, position)
+
+
+def random_flip(
+  keys: Key[Array, 'batch'],
+  images: Shaped[Array, 'batch *time height width channel'],
+) -> Shaped[Array, 'batch *time height width channel']:
+  """Mirrors the columns of each sample with probability 1/2.
+
+  Args:
+    keys: one per sample, from `sample_keys`.
+    images: of any dtype. All timesteps of a sample are treated alike.
+
+  Returns:
+    The images, same shape and dtype.
+  """
+  _assert_samples(keys, images)
+
+  def flip_sample(key, image):
+    flip = jax.random.bernoulli(jax.random.fold_in(key, _FLIP_STREAM))
+    return jnp.where(flip, jnp.flip(image, axis=-2), image)
+
+  return jax.vmap(flip_sample)(keys, images)
+
+
+def random_crop(
+  keys: Key[Array, 'batch'],
+  images: Shaped[Array, 'batch *time height width channel'],
+  padding: int,
+) -> Shaped[Array, 'batch *time height width channel']:
+  """Pads with zeros on all sides, then crops to the original size at random.
+
+  Args:
+    keys: one per sample, from `sample_keys`.
+    images: of any dtype. All timesteps of a sample are treated alike.
+    padding: pixels on each side. Each of the (2 padding + 1)^2 places of the
+      crop is equally likely.
+
+  Returns:
+    The images, same shape and dtype.
+  """
+  _assert_samples(keys, images)
+
+  def crop_sample(key, image):
+    top, left = jax.random.randint(
+      jax.random.fold_in(key, _CROP_STREAM), (2,), 0, 2 * padding + 1
+    )
+    *leading, height, width, channel = image.shape
+    none = (0, 0)
+    sides = (padding, padding)
+    padded = jnp.pad(image, (*[none for _ in leading], sides, sides, none))
+    return jax.lax.dynamic_slice(
+      padded,
+      (*[0 for _ in leading], top, left, 0),
+      (*leading, height, width, channel),
+    )
+
+  return jax.vmap(crop_sample)(keys, images)
+
+
+def _assert_samples(keys, images):
+  chex.assert_rank(keys, 1)
+  chex.assert_rank(images, {4, 5})
+  chex.assert_equal_shape_prefix([keys, images], 1)
+
+
+def _register(apply, name, default, text, *, image=None, frames=True, **range_):
+  """Adds an augmentation; `image` is its default for static images."""
+  AUGMENTATIONS[name] = Augmentation(
+    apply,
+    None if image is None else Field(name, image, text, **range_),
+    Field(name, default, text, **range_) if frames else None,
+  )
+
+
+_register(
+  lambda keys, images, _: random_flip(keys, images),
+  'flip',
+  False,
+  'mirror the columns of each sample with probability 1/2',
+  image=True,
+)
+_register(
+  random_crop,
+  'crop_padding',
+  0,
+  'pixels of black padding before a random crop to the original size',
+  image=4,
+  frames=False,
+  low=0,
+)
+_register(
+  random_crop,
+  'translation',
+  0,
+  'greatest shift in pixels, along each side',
+  low=0,
+)
+_register(
+  events.random_rotation,
+  'rotation',
+  0.0,
+  'greatest angle in degrees, to both sides',
+  low=0,
+  high=180,
+)
+_register(
+  events.random_cutout,
+  'cutout',
+  0,
+  'side in pixels of a square without events',
+  low=0,
+)
+_register(
+  events.drop_events,
+  'event_drop',
+  0.0,
+  'probability of each single event to be dropped',
+  low=0,
+  below=1,
+)
+_register(
+  events.random_time_shift,
+  'time_shift',
+  0,
+  'greatest shift in timesteps, to both sides; below model.time_steps',
+  low=0,
+)
+_register(
+  None,
+  'mixup',
+  0.0,
+  'above 0, pairs of samples are mixed, with shares from Beta(mixup, mixup)',
+  low=0,
+)
+
+
+def needs_partners(settings: Mapping[str, object]) -> bool:
+  """True if samples are mixed in pairs, so that batches need partners.
+
+  Args:
+    settings: amounts by name of the augmentation: `config.augment`.
+  """
+  return settings.get('mixup', 0.0) > 0
+
+
+def augment_batch(
+  settings: Mapping[str, object],
+  seed: int | Int[Array, ''],
+  step: int | Int[Array, ''],
+  batch: Mapping[str, Shaped[Array, 'batch ...']],
+  normalize: Callable[[Array], Array],
+  num_classes: int,
+) -> tuple[Float[Array, 'batch ...'], Float[Array, 'batch class']]:
+  """Applies the configured augmentations to a batch.
+
+  An augmentation that is off leaves no trace in the program.
+
+  Args:
+    settings: amounts by name of the augmentation: `config.augment`. A name that
+      is missing is off.
+    seed: seed of the run.
+    step: number of the training step.
+    batch: from `train_batch`, with partners if `needs_partners(settings)`.
+    normalize: raw samples to the network's input, after augmentation.
+    num_classes: number of classes.
+
+  Returns:
+    Inputs of the network, and soft labels: the probability of each class, in
+    JAX's default precision. Mix-up mixes both.
+  """
+
+  def augmented(images, position):
+    keys = sample_keys(seed, step, position)
+    for name, augmentation in AUGMENTATIONS.items():
+      amount = settings.get(name)
+      if amount and augmentation.apply is not None:
+        images = augmentation.apply(keys, images, amount)
+    return normalize(images)
+
+  inputs = augmented(batch['image'], batch['position'])
+  labels = jax.nn.one_hot(batch['label'], num_classes)
+  if not needs_partners(settings):
+    return inputs, labels
+  # A partner draws from its own key, as it does as a sample of its own.
+  partners = augmented(batch['partner_image'], batch['partner_position'])
+  partner_labels = jax.nn.one_hot(batch['partner_label'], num_classes)
+  keys = sample_keys(seed, step, batch['position'])
+  shares = events.mix_shares(keys, settings['mixup'])
+  return (
+    events.mix_up(shares, inputs, partners),
+    events.mix_up(shares, labels, partner_labels),
+  )

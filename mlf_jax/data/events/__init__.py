@@ -1,0 +1,47 @@
+"""Recordings of event cameras: readers, frames, published data sets.
+
+The functions, in the order in which a recording becomes training data:
+
+    read_aedat(file, backwards='error') -> Events        # AEDAT 3.1 and 2.0
+    read_n_mnist(file, backwards='error') -> Events
+    from_array(array, sensor_size) -> Events             # as tonic makes them
+    to_frames(events, time_steps, window_us, ...) -> uint8 [t, h, w, 2]
+    paper_frames(name, time_steps=None, ...) -> FrameSpec
+    find_prepared(name, frames, data_dir='') -> folder or None
+    prepare(name, frames=None, data_dir='', manual_dir='', ...) -> folder
+    describe_prepared(folder) -> str
+"""
+
+from mlf_jax.data.events.catalogue import EVENT_SETS, EventSet
+from mlf_jax.data.events.events import Events, from_array
+from mlf_jax.data.events.formats import (
+  BACKWARDS,
+  RecordingError,
+  read_aedat,
+  read_n_mnist,
+)
+from mlf_jax.data.events.frames import BINNINGS, FrameSpec, to_frames
+from mlf_jax.data.events.prepared import (
+  describe_prepared,
+  find_prepared,
+  paper_frames,
+  prepare,
+)
+
+__all__ = [
+  'BACKWARDS',
+  'BINNINGS',
+  'EVENT_SETS',
+  'EventSet',
+  'Events',
+  'FrameSpec',
+  'RecordingError',
+  'describe_prepared',
+  'find_prepared',
+  'from_array',
+  'paper_frames',
+  'prepare',
+  'read_aedat',
+  'read_n_mnist',
+  'to_frames',
+]

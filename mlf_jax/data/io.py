@@ -1,0 +1,508 @@
+"""Files: atomic writes, exclusive folders, downloads, and reading archives.
+
+Nothing that an archive says about where a file belongs is believed: a member
+that would lie outside, or that is a link, is an error.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import functools
+import gzip
+import hashlib
+import http.client
+import lzma
+import os
+import pathlib
+import shutil
+import stat
+import tarfile
+import urllib.error
+import urllib.request
+import uuid
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+import rich.console
+import rich.progress
+
+from mlf_jax.errors import UserError
+
+# Name of the folder that a preparation works in, while it does.
+PREPARING = 'preparing'
+# Errors of reading a damaged file, or a damaged member of an archive.
+DAMAGED = (
+  OSError,
+  EOFError,
+  zlib.error,
+  lzma.LZMAError,
+  zipfile.BadZipFile,
+  tarfile.TarError,
+)
+
+# zipfile adds RuntimeError for what it cannot decode: encryption, a later
+# version of the format.
+_ZIP_DAMAGED = (*DAMAGED, RuntimeError)
+_TAR_DAMAGED = (
+  tarfile.TarError,
+  EOFError,
+  ValueError,
+  zlib.error,
+  gzip.BadGzipFile,
+)
+# Errors of the machine, which are no fault of a file: too many open files, no
+# memory, a file that has vanished since it was listed.
+_MACHINE = (
+  errno.EMFILE,
+  errno.ENFILE,
+  errno.ENOMEM,
+  errno.ENOENT,
+  errno.ESTALE,
+)
+_TIMEOUT_S = 30
+_LOCK = '.lock'
+
+
+# --- Writing ---
+
+
+def write_atomically(
+  path: pathlib.Path, content: bytes | Callable[[pathlib.Path], None]
+) -> None:
+  """Writes a file that is either whole or not there.
+
+  The content goes to a temporary file in the same folder, reaches the disk,
+  and only then takes the name. Several processes may write the same file.
+
+  Args:
+    path: the file, replaced if it exists.
+    content: the bytes, or a function that writes them to the path it is given.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  part = path.with_name(f'{path.name}.{uuid.uuid4().hex}.part')
+  try:
+    if isinstance(content, bytes):
+      part.write_bytes(content)
+    else:
+      content(part)
+    with part.open('rb') as file:
+      os.fsync(file.fileno())
+    part.replace(path)
+  finally:
+    part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def exclusive(
+  folder: pathlib.Path, name: str, work: str, otherwise: str
+) -> Iterator[None]:
+  """Reserves a folder, made if needed, for this process until the end.
+
+  The operating system releases it even if the process is killed.
+
+  Args:
+    folder: the folder.
+    name: name of the folder in messages, such as 'the workdir'.
+    work: what processes do there, such as 'is training'.
+    otherwise: advice for when the folder cannot be had.
+
+  Raises:
+    UserError: it cannot be written, or another process has it.
+  """
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT)
+  except OSError as error:
+    raise UserError(
+      f'cannot write to {name} {folder}: {error.strerror}; {otherwise}'
+    ) from None
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except OSError as error:
+    os.close(lock)
+    if not isinstance(error, BlockingIOError):
+      raise UserError(
+        f'cannot lock {name} {folder}: {error.strerror}; its file system has '
+        f'no locks; {otherwise}'
+      ) from None
+    raise UserError(
+      f'another process {work} in {folder}; wait for it or {otherwise}'
+    ) from None
+  try:
+    yield
+  finally:
+    os.close(lock)
+
+
+def require_writable(folder: pathlib.Path) -> None:
+  """Makes a folder and raises `UserError` if no file can be written to it."""
+  probe = folder / f'{uuid.uuid4().hex}.part'
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    probe.touch()
+    probe.unlink()
+  except OSError as error:
+    raise UserError(
+      f'{folder} cannot be written ({error.strerror}): name another folder'
+      ' with --config.data.dir=DIR.'
+    ) from error
+
+
+# --- Downloads ---
+
+
+def sha256(path: pathlib.Path) -> str:
+  """SHA-256 of a file, as hexadecimal digits."""
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def download(
+  url: str, folder: pathlib.Path, size: int, checksum: str
+) -> pathlib.Path:
+  """Downloads a file, unless the folder holds it already.
+
+  The file takes its name only once its checksum is verified, so that a download
+  that was cut short is never mistaken for the file.
+
+  Args:
+    url: where the file is published.
+    folder: existing folder for the file, which keeps its name in `url`.
+    size: its published size in bytes, for the progress line and the messages.
+    checksum: its published SHA-256, hexadecimal digits.
+
+  Returns:
+    The path of the file.
+
+  Raises:
+    UserError: no connection, or other bytes arrived than were published.
+  """
+  path = folder / url.rsplit('/', 1)[-1]
+  if path.is_file() and sha256(path) == checksum:
+    return path
+
+  def fetch(part):
+    with part.open('wb') as file:
+      _copy_url(url, file, size)
+    received = sha256(part)
+    if received != checksum:
+      raise UserError(
+        f'{url} sent {part.stat().st_size} bytes with SHA-256 {received}, but'
+        f' {size} bytes with {checksum} are published: try again.'
+      )
+
+  write_atomically(path, fetch)
+  return path
+
+
+def _copy_url(url: str, file: BinaryIO, size: int) -> None:
+  """Copies the response of a URL to an open file, with a progress line."""
+  try:
+    with (
+      urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response,
+      rich.progress.wrap_file(
+        response,
+        size,
+        description=f'Downloading {url}',
+        console=rich.console.Console(stderr=True),
+      ) as reader,
+    ):
+      shutil.copyfileobj(reader, file)
+  except (OSError, http.client.HTTPException) as error:
+    if isinstance(error, urllib.error.HTTPError):
+      error.close()  # It is also the response, with its connection.
+    raise UserError(
+      f'{url} cannot be downloaded ({error}). Fetch this file of'
+      f' {size / 1e6:.0f} MB elsewhere and name its folder:'
+      ' --config.data.manual_dir=DIR.'
+    ) from error
+
+
+# --- Files in folders and in zip archives ---
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+  """One file, on its own or within a zip archive.
+
+  Attributes:
+    name: its path within the folder or the archive, with '/'.
+    size: in bytes.
+    stamp: changes with the content: the time of its last change, or a
+      checksum.
+    path: the file, or the archive.
+    archived: True if `path` is the archive.
+  """
+
+  name: str
+  size: int
+  stamp: int
+  path: pathlib.Path
+  archived: bool = False
+
+  def __str__(self) -> str:
+    """Name of the file in messages."""
+    return f'{self.path}: {self.name}' if self.archived else str(self.path)
+
+  @contextlib.contextmanager
+  def open(self) -> Iterator[BinaryIO]:
+    """Opens the file for reading; errors of the reader name it as `str` does.
+
+    Raises:
+      UserError: it cannot be opened.
+      OSError: the machine can open no more files, or has lost this one.
+    """
+    with contextlib.ExitStack() as stack:
+      try:
+        if self.archived:
+          status = self.path.stat()
+          archive = _zip_file(self.path, status.st_size, status.st_mtime_ns)
+          file = stack.enter_context(archive.open(self.name))
+          file.name = str(self)
+        else:
+          # The name of a file opened by a string is a string.
+          file = stack.enter_context(open(os.fspath(self.path), 'rb'))
+      except _ZIP_DAMAGED as error:
+        if isinstance(error, OSError) and error.errno in _MACHINE:
+          raise
+        raise UserError(f'{self} cannot be opened ({error})') from error
+      yield file
+
+  def read_lines(self) -> list[str]:
+    """Reads the file as lines of text.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    with self.open() as file:
+      try:
+        content = file.read()
+      except DAMAGED as error:
+        raise UserError(f'{self} cannot be read ({error})') from error
+    return content.decode('utf-8-sig', 'replace').splitlines()
+
+
+# Kept open: reading the list of tens of thousands of members takes a second.
+@functools.lru_cache(maxsize=16)
+def _zip_file(path: pathlib.Path, size: int, changed: int) -> zipfile.ZipFile:
+  del size, changed  # A file that was replaced is another file.
+  return zipfile.ZipFile(path)
+
+
+def folder_members(folder: pathlib.Path) -> tuple[list[Member], list[str]]:
+  """Lists the files under a folder, at any depth; links are followed.
+
+  The folder that a preparation works in is passed over.
+
+  Returns:
+    The files in the order of their paths, and the names of links that lead
+    nowhere.
+
+  Raises:
+    UserError: a folder cannot be read.
+  """
+  members, broken = [], []
+
+  def fail(error):
+    raise UserError(f'{error.filename} cannot be read ({error.strerror})')
+
+  for place, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+    folders.sort()
+    path = pathlib.Path(place)
+    prepares = path.name == PREPARING and _LOCK in files
+    if (prepares and path != folder) or _is_circle(path, folder):
+      folders.clear()
+      continue
+    for file in sorted(files):
+      path = pathlib.Path(place, file)
+      name = path.relative_to(folder).as_posix()
+      try:
+        status = path.stat()
+      except OSError:
+        broken.append(name)
+      else:
+        members.append(Member(name, status.st_size, status.st_mtime_ns, path))
+  return members, broken
+
+
+def _is_circle(path: pathlib.Path, folder: pathlib.Path) -> bool:
+  """True if links have led from `folder` to a folder above `path`."""
+  above = list(path.parents)[: len(path.parts) - len(folder.parts)]
+  real = os.path.realpath(path)
+  return any(os.path.realpath(parent) == real for parent in above)
+
+
+def zip_members(path: pathlib.Path) -> list[Member]:
+  """Lists the files in a zip archive, which is not extracted.
+
+  Raises:
+    UserError: it is damaged, or a member lies outside or is a link.
+  """
+  members = []
+  try:
+    with zipfile.ZipFile(path) as archive:
+      for info in archive.infolist():
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        _require_inside(path, info.filename, kind == stat.S_IFLNK)
+        if not info.is_dir():
+          members.append(
+            Member(info.filename, info.file_size, info.CRC, path, True)
+          )
+  except UserError:
+    raise
+  except (*_ZIP_DAMAGED, ValueError) as error:
+    raise UserError(
+      f'{path} cannot be read as a zip archive ({error}): download it again'
+    ) from error
+  return members
+
+
+def _require_inside(path: pathlib.Path, name: str, link: bool) -> None:
+  """Raises unless a member of an archive is a file within it."""
+  parts = pathlib.PurePosixPath(name.replace('\\', '/')).parts
+  if link or '..' in parts or name.startswith(('/', '\\')):
+    fault = 'is a link' if link else 'would lie outside of it'
+    raise UserError(
+      f'{path}: the member {name!r} {fault}; this is not the published archive'
+    )
+
+
+# --- .tar.gz archives ---
+
+
+class DamagedArchiveError(UserError):
+  """An archive that cannot be read to its end."""
+
+
+@contextlib.contextmanager
+def _opened_tar(path: pathlib.Path, source: str = '') -> Iterator:
+  """Opens a .tar.gz archive to be read once, from front to back.
+
+  Args:
+    path: the archive.
+    source: ' from URL' for messages, if the archive has one.
+
+  Raises:
+    DamagedArchiveError: it cannot be read to its end.
+  """
+  try:
+    with (
+      gzip.open(path) as stream,
+      tarfile.open(fileobj=stream, mode='r|') as archive,
+    ):
+      yield archive
+      # gzip verifies the checksum of the whole only at its end.
+      while stream.read(1 << 20):
+        pass
+  except UserError:
+    raise
+  except _TAR_DAMAGED as error:
+    raise DamagedArchiveError(
+      f'{path} cannot be read as a .tar.gz archive ({error}): download it again'
+      + source
+    ) from error
+
+
+def read_tar(
+  path: pathlib.Path, names: list[str], url: str
+) -> dict[str, bytes]:
+  """Reads some regular files of a .tar.gz archive into memory.
+
+  Every other member, whatever its name or kind, is passed over.
+
+  Args:
+    path: the archive.
+    names: paths of the files within it.
+    url: where it is published, for messages.
+
+  Returns:
+    The content of each file.
+
+  Raises:
+    UserError: the archive cannot be read, or lacks a file.
+  """
+  members = {}
+  try:
+    with _opened_tar(path, f' from {url}') as archive:
+      for member in archive:
+        name = member.name.removeprefix('./')
+        if name in names and member.isreg():
+          members[name] = archive.extractfile(member).read()
+  except OSError as error:
+    raise UserError(f'{path} cannot be read ({error.strerror}).') from error
+  missing = [name for name in names if name not in members]
+  if missing:
+    raise UserError(
+      f'{path} is not {url.rsplit("/", 1)[-1]}: it lacks {", ".join(missing)}.'
+    )
+  return members
+
+
+def extract_tar(
+  path: pathlib.Path, folder: pathlib.Path, wanted: Callable[[str], bool]
+) -> pathlib.Path:
+  """Extracts files of a .tar.gz archive; continues where it was stopped.
+
+  A file takes its name when it is whole, and is not written again.
+
+  Args:
+    path: the archive.
+    folder: where the files go, made if needed.
+    wanted: tells by its name if a member is to be extracted.
+
+  Returns:
+    The folder that holds the files and nothing else.
+
+  Raises:
+    UserError: the archive is damaged, or a member lies outside or is a link,
+      or the disk is full.
+  """
+  try:
+    status = path.stat()
+    source = f'{path.name} {status.st_size} {status.st_mtime_ns}'
+    begun, done, files = folder / 'begun', folder / 'done', folder / 'files'
+    if not begun.exists() or begun.read_text() != source:
+      shutil.rmtree(folder, ignore_errors=True)  # It is of another archive.
+      files.mkdir(parents=True)
+      begun.write_text(source)
+    if done.exists():
+      return files
+    # The published archives about double in size.
+    needed, free = 2 * status.st_size, shutil.disk_usage(folder).free
+    there = sum(member.size for member in folder_members(files)[0])
+    if free + there < needed:
+      raise UserError(
+        f'{path.name} needs about {needed / 1e9:.1f} GB to be extracted, but '
+        f'{folder} has {free / 1e9:.1f} GB left: name another folder for '
+        'prepared data, or extract the archive yourself and name its folder'
+      )
+    with _opened_tar(path) as archive:
+      for member in archive:
+        _require_inside(path, member.name, member.issym() or member.islnk())
+        if member.isreg() and wanted(member.name):
+          _extract_member(archive, member, files / member.name)
+    done.touch()
+  except DamagedArchiveError:
+    # Files that were extracted may be damaged too.
+    shutil.rmtree(folder, ignore_errors=True)
+    raise
+  except OSError as error:
+    raise UserError(f'{path} cannot be extracted ({error})') from error
+  return files
+
+
+def _extract_member(archive, member, path):
+  if path.exists() and path.stat().st_size == member.size:
+    return
+  path.parent.mkdir(parents=True, exist_ok=True)
+
+  def copy(part):
+    with part.open('wb') as file:
+      shutil.copyfileobj(archive.extractfile(member), file)
+
+  write_atomically(path, copy)

@@ -1,0 +1,149 @@
+"""Data sets by name."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import NoReturn
+
+from mlf_jax.data.dataset import Dataset
+from mlf_jax.data.events import catalogue, moving_digits, prepared
+from mlf_jax.data.events.frames import FrameSpec
+from mlf_jax.data.images import cifar, digits
+from mlf_jax.errors import UserError
+from mlf_jax.registry import Registry
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadOptions:
+  """Options of `load`; each is ignored or refused by data sets without it.
+
+  Attributes:
+    frames: how recordings become frames; by default those of the data set.
+    split_name: how train and test are divided if there is no official split:
+      'tail', 'head', 'random' or 'random-SEED' for cifar10_dvs.
+    data_dir: folder of prepared data sets; empty for the place that TensorFlow
+      Datasets uses, `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+    manual_dir: folder that holds the published archive, or the archive itself,
+      or for recordings the folder it was extracted to; empty to download it,
+      which only images can be. Not used if `data_dir` holds the data set.
+  """
+
+  frames: FrameSpec | None = None
+  split_name: str = ''
+  data_dir: str = ''
+  manual_dir: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetEntry:
+  """A data set that is known by name.
+
+  Attributes:
+    load: loads it; `frames` and `split_name` of the options are complete.
+    num_classes: number of classes; None if only the data tell.
+    sample_shape: (h, w, c) of static images, or a function of the `FrameSpec`
+      that returns (t, h, w, c); None if only the data tell.
+    is_frames: samples are frames of an event camera, not static images.
+    frames: how recordings become frames by default; None if there are none.
+    default_split: name of the default split; '' if the data come divided.
+    refused: augmentations that would change the class of a sample, by the name
+      of the setting, with the reason.
+  """
+
+  load: Callable[[LoadOptions], Dataset]
+  num_classes: int | None
+  sample_shape: tuple[int, ...] | Callable[[FrameSpec], tuple[int, ...]] | None
+  is_frames: bool = False
+  frames: FrameSpec | None = None
+  default_split: str = ''
+  refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+  def shape(self, frames: FrameSpec | None = None) -> tuple[int, ...] | None:
+    """Shape of a sample, without loading the data; None if only they tell.
+
+    Args:
+      frames: how recordings become frames; by default those of the data set.
+    """
+    if callable(self.sample_shape):
+      return self.sample_shape(frames or self.frames)
+    return self.sample_shape
+
+
+# To add a data set, add an entry.
+DATASETS: Registry[DatasetEntry] = Registry('data set')
+
+
+def load(name: str, options: LoadOptions | None = None) -> Dataset:
+  """Loads a data set into memory, preparing it first if needed.
+
+  Args:
+    name: one of `DATASETS`.
+    options: where the data are and how frames are made.
+
+  Returns:
+    The data set, training and test samples.
+
+  Raises:
+    UserError: there is no such data set, an option is not for this data set,
+      or the data cannot be had.
+  """
+  entry, options = DATASETS[name], options or LoadOptions()
+  if options.frames is not None and entry.frames is None:
+    raise UserError(f'{name} holds no recordings to be made frames of')
+  if options.split_name and not entry.default_split:
+    raise UserError(
+      f'{name} has one split only; the split name {options.split_name!r} means '
+      'nothing'
+    )
+  return entry.load(
+    dataclasses.replace(
+      options,
+      frames=options.frames or entry.frames,
+      split_name=options.split_name or entry.default_split,
+    )
+  )
+
+
+def _refuse_to_load(options: LoadOptions) -> NoReturn:
+  del options
+  raise UserError(
+    "data of one's own cannot be loaded by name: make them a data set with "
+    'data.from_arrays(...) and call train(config, dataset)'
+  )
+
+
+DATASETS['digits'] = DatasetEntry(lambda _: digits.load(), 10, (8, 8, 1))
+for _name, _archive in cifar.ARCHIVES.items():
+  DATASETS[_name] = DatasetEntry(
+    lambda options, name=_name: cifar.load(
+      name, options.data_dir, options.manual_dir
+    ),
+    _archive.num_classes['label'],
+    (32, 32, 3),
+  )
+DATASETS['moving_digits'] = DatasetEntry(
+  lambda options: moving_digits.load(options.frames),
+  10,
+  lambda frames: frames.shape(moving_digits.CAMERA.sensor_size),
+  is_frames=True,
+  frames=moving_digits.FRAMES,
+)
+for _name, _event_set in catalogue.EVENT_SETS.items():
+  DATASETS[_name] = DatasetEntry(
+    lambda options, name=_name: prepared.load(
+      name,
+      options.frames,
+      options.data_dir,
+      options.manual_dir,
+      options.split_name,
+    ),
+    len(_event_set.classes),
+    lambda frames, size=_event_set.sensor_size: frames.shape(size),
+    is_frames=True,
+    frames=_event_set.frames,
+    default_split=_event_set.default_split,
+    refused=_event_set.refused_augmentations,
+  )
+DATASETS['arrays'] = DatasetEntry(_refuse_to_load, None, None)
+DATASETS['frame_arrays'] = DatasetEntry(
+  _refuse_to_load, None, None, is_frames=True
+)

@@ -1,0 +1,35 @@
+"""Splits of data sets that come without official ones."""
+
+import numpy as np
+import pytest
+
+from mlf_jax.data import splits
+from mlf_jax.errors import UserError
+
+LABELS = np.repeat(np.arange(10), 1000).astype(np.int32)
+
+
+def test_random_splits_are_seeded_and_stratified():
+  masks = {
+    name: splits.test_mask(name, LABELS) for name in ('random', 'random-1')
+  }
+  for mask in masks.values():
+    assert np.bincount(LABELS[mask]).tolist() == [100] * 10
+  assert (masks['random'] == splits.test_mask('random-0', LABELS)).all()
+  assert (masks['random'] != masks['random-1']).any()
+
+
+def test_tail_and_head_take_the_ends_of_each_class():
+  for name in ('tail', ''):
+    tail = splits.test_mask(name, LABELS).reshape(10, 1000)
+    assert tail[:, 900:].all() and not tail[:, :900].any()
+  head = splits.test_mask('head', LABELS).reshape(10, 1000)
+  assert head[:, :100].all() and not head[:, 100:].any()
+
+
+@pytest.mark.parametrize(
+  'name', ['tails', 'random-', 'random-x', 'random--1', 'random-01']
+)
+def test_unknown_names_are_refused(name):
+  with pytest.raises(UserError, match='known: tail, head, random'):
+    splits.canonical_name(name)
