@@ -2,7 +2,7 @@
 
 import sys
 
-from mlf_jax.cli import train_main
+from mlf_jax.cli import main
 
 if __name__ == '__main__':
-  sys.exit(train_main(sys.argv))
+  sys.exit(main(['train', *sys.argv[1:]]))

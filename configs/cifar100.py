@@ -1,6 +1,6 @@
 """The paper's CIFAR-10 network and recipe on CIFAR-100.
 
-`--config=configs/cifar100.py:VARIANT`, with the variants of `cifar10.py`.
+`--config=cifar100:VARIANT`, with the variants of `cifar10`.
 """
 
 import pathlib
@@ -10,6 +10,4 @@ _CIFAR10 = runpy.run_path(str(pathlib.Path(__file__).with_name('cifar10.py')))
 
 
 def get_config(variant='ds20'):
-  config = _CIFAR10['get_config'](variant)
-  config.data.name = 'cifar100'
-  return config
+  return _CIFAR10['get_config'](variant, data='cifar100')

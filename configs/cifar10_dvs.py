@@ -1,10 +1,10 @@
 """The paper's CIFAR10-DVS network and recipe, on the split 'tail'."""
 
-from mlf_jax.training import config as config_lib
+from mlf_jax.training import default_config
 
 
 def get_config():
-  config = config_lib.default(data_name='cifar10_dvs')
+  config = default_config(data='cifar10_dvs')
   config.batch_size = 32
   config.num_epochs = 100
   config.model.depth = 14

@@ -1,11 +1,10 @@
 """A small spiking DS-ResNet on the 1,797 digits inside scikit-learn."""
 
-from mlf_jax.training import config as config_lib
+from mlf_jax.training import default_config
 
 
 def get_config():
-  config = config_lib.default()
-  config.data.name = 'digits'
+  config = default_config(data='digits')
   config.batch_size = 64
   config.num_epochs = 30
   config.augment.flip = False

@@ -1,10 +1,10 @@
 """The paper's DVS-Gesture network and recipe."""
 
-from mlf_jax.training import config as config_lib
+from mlf_jax.training import default_config
 
 
 def get_config():
-  config = config_lib.default(data_name='dvs_gesture')
+  config = default_config(data='dvs_gesture')
   config.batch_size = 28
   config.num_epochs = 120
   config.model.depth = 20

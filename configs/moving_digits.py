@@ -1,15 +1,15 @@
 """A small spiking DS-ResNet on moving digits: real images, simulated events."""
 
-from mlf_jax.training import config as config_lib
+from mlf_jax.training import default_config
 
 
 def get_config():
-  config = config_lib.default(data_name='moving_digits')
+  config = default_config(data='moving_digits')
   config.batch_size = 64
   config.num_epochs = 15
   config.model.depth = 8
   config.model.widths = (16, 32, 64)
-  # With so few steps AdamW comes further than the method's SGD.
+  # With so few steps AdamW gets further than the method's SGD.
   config.optimizer.name = 'adamw'
   config.optimizer.learning_rate = 0.01
   config.optimizer.weight_decay = 0.01

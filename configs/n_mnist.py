@@ -1,14 +1,14 @@
 """The paper's DVS-Gesture network on N-MNIST, which the paper does not use.
 
-Ten windows of 30 ms; the recipe is the paper's, with fewer epochs, since one
-has fifty times as many samples.
+Ten windows of 30 ms. The recipe is the paper's with fewer epochs, since an
+epoch has fifty times as many samples.
 """
 
-from mlf_jax.training import config as config_lib
+from mlf_jax.training import default_config
 
 
 def get_config():
-  config = config_lib.default(data_name='n_mnist')
+  config = default_config(data='n_mnist')
   config.batch_size = 64
   config.num_epochs = 30
   config.model.depth = 20

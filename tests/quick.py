@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlf_jax.training import parallel
+from mlf_jax.training import sharding
 
 _OPTIONS = {
   'xla_backend_optimization_level': 0,
@@ -55,10 +55,10 @@ def variables(model, x):
 
 def of_the_library():
   """Body of a fixture of a module: the library's own `jax.jit` is quick too."""
-  options = parallel.compiler_options
+  options = sharding.compiler_options
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(
-      parallel, 'compiler_options', lambda name: options(name) | _OPTIONS
+      sharding, 'compiler_options', lambda name: options(name) | _OPTIONS
     )
     # Where the library names no options: all that JAX lets a running program
     # ask for, about half of the gain.

@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mlf_jax.errors import UserError
-from mlf_jax.training import packing
+from mlf_jax.training import _serialization as serialization
 
 State = TypeVar('State')
 Which = Literal['last', 'best'] | int
@@ -22,7 +22,7 @@ Metrics = dict[str, float] | None
 RANKED_BY = 'test/accuracy'
 
 # What Orbax logs through absl reaches the user as a UserError or not at all.
-# The root of its package is in the path of every record, whoever else logs.
+# The path of a log record tells Orbax's records from those of others.
 _ORBAX_ROOT = str(pathlib.Path(ocp.__file__).parent)
 logging.getLogger('absl').addFilter(
   lambda record: not record.pathname.startswith(_ORBAX_ROOT)
@@ -30,19 +30,17 @@ logging.getLogger('absl').addFilter(
 
 
 class CheckpointStore:
-  """A directory with the last few checkpoints of a run and the best one.
+  """Keeps the last few checkpoints of a run and the best one in a directory.
 
   A checkpoint is the bytes of a state, one leaf after the other, and a record:
-  names, dtypes and shapes of the leaves, the metrics, and a digest of it all.
+  names, dtypes and shapes of the leaves, the metrics, and a digest of all this.
   The digest is compared when the checkpoint is read, so that a damaged file is
   never trained on.
 
-  The best checkpoint is the one with the highest `test/accuracy`, and the later
-  one of two that are equally good. A checkpoint without that metric, or with a
-  NaN for it, is never the best.
+  The best checkpoint has the highest `test/accuracy`; ties go to the later
+  step. A checkpoint without that metric, or with NaN, is never the best.
 
-  Reading alone changes nothing in the directory, unless a checkpoint is
-  corrupt.
+  Reading changes nothing in the directory, unless a checkpoint is corrupt.
   """
 
   def __init__(
@@ -55,11 +53,11 @@ class CheckpointStore:
     """Opens the store; the first save creates the directory.
 
     Args:
-      directory: where the checkpoints are, one subdirectory a step.
-      keep: how many of the last checkpoints are preserved, besides the best.
+      directory: where the checkpoints are, one subdirectory per step.
+      keep: number of last checkpoints that are kept, besides the best.
       warn: gets one line for each corrupt checkpoint that is found.
-      move_corrupt: whether these are moved aside; a reader, beside which
-        another process may write, leaves them where they are.
+      move_corrupt: False leaves corrupt checkpoints where they are, for a
+        reader while another process may write there.
     """
     if keep < 1:
       raise UserError(f'keep must be at least 1 checkpoint, got {keep}')
@@ -114,7 +112,7 @@ class CheckpointStore:
     """
     if step in self.steps():
       return
-    layout, content = packing.pack(state)
+    layout, content = serialization.pack(state)
     if metrics is not None:
       metrics = {name: float(value) for name, value in metrics.items()}
     self._accuracy[step] = _accuracy(metrics)
@@ -130,7 +128,7 @@ class CheckpointStore:
             {
               'layout': layout,
               'metrics': metrics,
-              'digest': packing.digest(content, layout, metrics),
+              'digest': serialization.digest(content, layout, metrics),
             }
           ),
         ),
@@ -143,10 +141,10 @@ class CheckpointStore:
   ) -> tuple[int, State, Metrics] | None:
     """Reads a checkpoint back, bit for bit.
 
-    A corrupt checkpoint is moved to a directory beside the store (`checkpoints`
-    -> `checkpoints_corrupt`) if the store is to, `warn` is told, and the last
-    intact one is restored instead. A step asked for by its number is not
-    replaced by another.
+    A corrupt checkpoint is reported to `warn`, moved to a directory beside the
+    store (`checkpoints` -> `checkpoints_corrupt`) if `move_corrupt` is set, and
+    the last intact one is restored instead. A step that is given by its number
+    is not replaced by another.
 
     Args:
       template: pytree of arrays or `jax.ShapeDtypeStruct` whose structure,
@@ -193,8 +191,8 @@ class CheckpointStore:
         self._report_corrupt(step, str(error))
       else:
         self._check_layout(template, layout, step)
-        return step, packing.unpack(template, layout, content), metrics
-    # A second attempt must not begin anew without a word.
+        return step, serialization.unpack(template, layout, content), metrics
+    # Otherwise a second attempt would silently train from the beginning.
     corrupt = self._corrupt_directory
     if candidates or (corrupt.is_dir() and any(corrupt.iterdir())):
       place = corrupt if corrupt.is_dir() else self.directory
@@ -225,10 +223,10 @@ class CheckpointStore:
       self._manager.close()
 
   def should_preserve(self, checkpoints, *, context) -> list[bool]:
-    """Orbax's `PreservationPolicy`: which of its checkpoints are not deleted.
+    """Decides which checkpoints are kept: Orbax's `PreservationPolicy`.
 
-    Orbax has the same as a combination of `LatestN` and `BestN`, but that takes
-    the metrics of earlier runs from files which it requires to be undamaged.
+    Orbax's own `LatestN` and `BestN` together do the same, but they read the
+    metrics of earlier runs from files that must be undamaged.
     """
     del context
     steps = [checkpoint.step for checkpoint in checkpoints]
@@ -244,10 +242,10 @@ class CheckpointStore:
     return self.directory.with_name(self.directory.name + '_corrupt')
 
   def _prepare_directory(self) -> None:
-    """Makes the directory, without what a killed run left half-written.
+    """Makes the directory and removes what a killed run left half-written.
 
-    Not done when the store is opened: another process, which only evaluates,
-    must not remove what this one is just writing.
+    This waits for the first save: a process that only evaluates must not remove
+    what the training process is just writing.
     """
     if not self._prepared:
       self.directory.mkdir(parents=True, exist_ok=True)
@@ -262,8 +260,8 @@ class CheckpointStore:
       yield
     # TensorStore reports errors of the file system as ValueErrors.
     except (OSError, ValueError) as error:
-      # What Orbax remembers counts the failed step, and not those that would
-      # have been deleted after it.
+      # Orbax still counts the failed step, and no longer counts the steps that
+      # it would have deleted afterwards.
       self._reload()
       reason = getattr(error, 'strerror', None) or str(error).split('\n')[0]
       raise UserError(
@@ -271,7 +269,7 @@ class CheckpointStore:
       ) from error
 
   def _reload(self) -> None:
-    """Learns what is in the directory, where other processes may write too."""
+    """Reads what is in the directory, where other processes may write too."""
     self._manager.reload()
     for step in self.steps():
       if step not in self._accuracy:
@@ -284,10 +282,12 @@ class CheckpointStore:
       )
       return restored['record']['metrics']
     except Exception:
-      # A corrupt checkpoint: `restore` says so if it is asked for this one.
+      # A corrupt checkpoint, which `restore` reports if it is asked for it.
       return None
 
-  def _read(self, step: int) -> tuple[np.ndarray, packing.Layout, Metrics]:
+  def _read(
+    self, step: int
+  ) -> tuple[np.ndarray, serialization.Layout, Metrics]:
     try:
       restored = self._manager.restore(
         step,
@@ -297,13 +297,15 @@ class CheckpointStore:
       )
       content, record = restored['state'], restored['record']
       layout, metrics = record['layout'], record['metrics']
-      intact = record['digest'] == packing.digest(content, layout, metrics)
+      intact = record['digest'] == serialization.digest(
+        content, layout, metrics
+      )
     except (PermissionError, MemoryError) as error:
       reason = getattr(error, 'strerror', None) or 'not enough memory'
       raise UserError(
         f'cannot read the checkpoint {self.directory / str(step)}: {reason}'
       ) from error
-    # Damage shows as any error, depending on what was hit.
+    # The type of the error depends on which bytes are damaged.
     except Exception as error:
       raise _CorruptError('cannot be read') from error
     if not intact:
@@ -333,11 +335,11 @@ class CheckpointStore:
     self._reload()
 
   def _check_layout(
-    self, template: Any, layout: packing.Layout, step: int
+    self, template: Any, layout: serialization.Layout, step: int
   ) -> None:
     wanted = {
-      name: packing.describe(leaf)
-      for name, leaf in packing.named_leaves(template)
+      name: serialization.describe(leaf)
+      for name, leaf in serialization.named_leaves(template)
     }
     for name in [*wanted, *layout]:
       saved, here = layout.get(name, 'missing'), wanted.get(name, 'missing')

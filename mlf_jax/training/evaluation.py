@@ -1,156 +1,200 @@
-"""Loss and accuracy of a network on a whole data set."""
+"""Loss and accuracy of a network on a whole split, and of a checkpoint."""
 
 import dataclasses
+import functools
 import json
+import os
 import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import ml_collections
+import optax
 
 from mlf_jax import data
 from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
-from mlf_jax.training import run as run_lib
+from mlf_jax.training import dataset as dataset_lib
 from mlf_jax.training import workdir as workdir_lib
 from mlf_jax.training.checkpoint import CheckpointStore
-from mlf_jax.training.parallel import DataParallel
-from mlf_jax.training.state import TrainState
-from mlf_jax.training.step import Steps
+from mlf_jax.training.losses import LOSSES, Loss
+from mlf_jax.training.optimizer import make_optimizer
+from mlf_jax.training.sharding import AXIS, DataParallel
+from mlf_jax.training.state import TrainState, init_state
+from mlf_jax.training.step import Normalize, eval_step
 
 
-class Evaluator:
-  """Loss and accuracy of a whole data set."""
+def make_evaluator(
+  model: nn.Module,
+  loss: Loss,
+  normalize: Normalize,
+  parallel: DataParallel,
+  split: data.Split,
+  batch_size: int,
+) -> Callable[[dict], dict[str, float]]:
+  """Makes a function that evaluates variables on a whole split.
 
-  def __init__(
-    self,
-    steps: Steps,
-    parallel: DataParallel,
-    dataset: data.Dataset,
-    batch_size: int,
-  ):
-    """Takes what to evaluate on."""
-    self._step = parallel.map(steps.evaluate)
-    self._parallel = parallel
-    self._dataset = dataset
-    self._batch_size = batch_size
+  Args:
+    model: the network; its `axis_name` is that of `parallel`.
+    loss: the loss.
+    normalize: maps raw images to the network's input.
+    parallel: devices to evaluate on.
+    split: samples to evaluate.
+    batch_size: samples per step, on all devices together.
 
-  def __call__(self, variables: dict) -> dict[str, float]:
-    """Evaluates `variables`, `params` and `batch_stats`."""
+  Returns:
+    A function of `params` and `batch_stats` that returns `test/loss` and
+    `test/accuracy`.
+  """
+  step = parallel.parallelize(
+    functools.partial(eval_step, model=model, loss=loss, normalize=normalize)
+  )
+
+  def evaluate_variables(variables):
     sums = None
-    for batch in data.eval_batches(self._dataset, self._batch_size):
-      new = self._step(variables, self._parallel.put(batch))
+    for batch in data.eval_batches(split, batch_size):
+      new = step(variables, parallel.shard_batch(batch))
       sums = new if sums is None else jax.tree.map(jnp.add, sums, new)
-    # Python's floats: whole numbers are exact, and so the accuracy is.
+    # Whole numbers are exact in Python's floats, and so the accuracy is.
     sums = {name: float(value) for name, value in sums.items()}
-    assert sums['count'] == len(self._dataset), 'each sample exactly once'
+    assert sums['count'] == len(split), 'each sample exactly once'
     return {
       'test/loss': sums['loss'] / sums['count'],
       'test/accuracy': sums['correct'] / sums['count'],
     }
 
+  return evaluate_variables
 
-def evaluate(
-  workdir: str, which: str = 'best', time_steps: int | None = None
-) -> dict:
-  """Test accuracy of a checkpoint, printed and kept in `evaluations.jsonl`.
+
+class Restored(NamedTuple):
+  """A checkpoint of a run, with the network that it belongs to."""
+
+  config: ml_collections.ConfigDict
+  model: nn.Module
+  step: int
+  state: TrainState
+
+
+def restore(
+  workdir: str | os.PathLike,
+  checkpoint: str = 'best',
+  dataset: data.Dataset | None = None,
+  sharding: jax.sharding.Sharding | None = None,
+) -> Restored:
+  """Reads a checkpoint of a run; nothing in the directory is changed.
 
   Args:
     workdir: directory of the run.
-    which: 'best' or 'last'.
-    time_steps: timesteps to run; those of training by default. Of frames the
-      first `time_steps` are taken.
+    checkpoint: 'best' or 'last'.
+    dataset: arrays of your own, if the run was trained on such.
+    sharding: where the state is put; by default where JAX puts arrays.
 
   Returns:
-    The line that was written.
+    The configuration, the network, the number of training steps and the state
+    after them.
+
+  Raises:
+    UserError: no run, no checkpoint, or none that can be read.
+  """
+  workdir = pathlib.Path(workdir).expanduser()
+  config = config_lib.from_json(workdir_lib.read_json(workdir / 'config.json'))
+  sample_shape, num_classes = dataset_lib.sample_spec(config, dataset)
+  model = config_lib.build_model(config, num_classes)
+  # The structure of the optimiser's state does not depend on the schedule.
+  optimizer = make_optimizer(config, optax.constant_schedule(0.0))
+  with jax.enable_x64(config_lib.is_float64(config)):
+    template = jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=sharding
+      ),
+      jax.eval_shape(
+        lambda: init_state(
+          model, optimizer, config.seed, sample_shape, config.ema_decay > 0
+        )
+      ),
+    )
+    # A training process may be writing there: corrupt checkpoints stay.
+    with CheckpointStore(workdir / 'checkpoints', move_corrupt=False) as store:
+      restored = store.restore(template, checkpoint)
+  if restored is None:
+    raise UserError(f'{workdir} has no checkpoint yet')
+  step, state, _ = restored
+  return Restored(config, model, step, state)
+
+
+def evaluate(
+  workdir: str | os.PathLike,
+  checkpoint: str = 'best',
+  time_steps: int | None = None,
+  dataset: data.Dataset | None = None,
+) -> dict:
+  """Prints the test accuracy of a checkpoint and adds it to a file.
+
+      line = evaluate('runs/digits', 'last')
+
+  Args:
+    workdir: directory of the run.
+    checkpoint: 'best' or 'last'.
+    time_steps: timesteps to run; those of training by default. Of frames the
+      first `time_steps` are taken.
+    dataset: arrays of your own, if the run was trained on such; their test
+      samples are evaluated.
+
+  Returns:
+    The line that was added to `evaluations.jsonl`.
 
   Raises:
     UserError: no such run or checkpoint, or more timesteps than frames.
   """
+  # --- Checkpoint and network ---
   workdir = pathlib.Path(workdir).expanduser()
-  stored = workdir_lib.read_json(workdir / 'config.json')
-  config = config_lib.from_json(stored)
-  with jax.enable_x64(config.model.dtype == 'float64'):
-    line = _evaluate(workdir, config, which, time_steps)
-  print(
-    f'step {line["step"]}  T = {line["time_steps"]}  '
-    f'test/loss {line["test/loss"]:.4f}  '
-    f'test/accuracy {line["test/accuracy"]:.4f}'
+  stored = config_lib.from_json(workdir_lib.read_json(workdir / 'config.json'))
+  parallel = DataParallel(stored.parallel)
+  config, model, step, state = restore(
+    workdir, checkpoint, dataset, parallel.replicated
   )
-  try:
-    with open(workdir / 'evaluations.jsonl', 'a') as file:
-      file.write(json.dumps(line) + '\n')
-  except OSError as error:
-    raise UserError(
-      f'cannot write {workdir / "evaluations.jsonl"}: {error.strerror}'
-    ) from None
-  return line
+  time_steps = time_steps or config.model.time_steps
 
-
-def restore(
-  workdir: pathlib.Path,
-  run: run_lib.Run,
-  which: str = 'best',
-  sharding: jax.sharding.Sharding | None = None,
-) -> tuple[int, TrainState]:
-  """Reads a checkpoint of a run in whose directory nothing is changed.
-
-  Args:
-    workdir: directory of the run.
-    run: the run, as its configuration says.
-    which: 'best' or 'last'.
-    sharding: where the state is put; by default where JAX puts arrays.
-
-  Returns:
-    Number of training steps and the state after them.
-
-  Raises:
-    UserError: no checkpoint, or none that can be read.
-  """
-  template = jax.eval_shape(lambda: run_lib.init_state(run))
-  template = jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=sharding
-    ),
-    template,
-  )
-  # A training process may be writing there: nothing is moved.
-  with CheckpointStore(workdir / 'checkpoints', move_corrupt=False) as store:
-    restored = store.restore(template, which)
-  if restored is None:
-    raise UserError(f'{workdir} has no checkpoint yet')
-  step, state, _ = restored
-  return step, state
-
-
-def _evaluate(workdir, config, which, time_steps):
-  parallel = DataParallel(config.parallel)
-  # A run of other devices may have had batches these cannot share evenly.
-  n = parallel.num_devices
-  config.eval_batch_size = -(-config.eval_batch_size // n) * n
-  run = run_lib.load(config)
-  step, state = restore(workdir, run, which, parallel.replicated)
-
-  if time_steps is None:
-    time_steps = config.model.time_steps
-  test_set = run.test_set
-  if test_set.images.ndim == 5:
-    available = test_set.images.shape[1]
+  # --- Test samples ---
+  dataset = dataset_lib.load_dataset(config, dataset)
+  test = dataset.test
+  if test.images.ndim == 5:
+    available = test.images.shape[1]
     if time_steps > available:
       raise UserError(
-        f'--time_steps {time_steps}: {test_set.name} has {available} frames a '
+        f'--time_steps {time_steps}: {dataset.name} has {available} frames per '
         'sample'
       )
-    test_set = dataclasses.replace(
-      test_set, images=test_set.images[:, :time_steps]
+    test = dataclasses.replace(test, images=test.images[:, :time_steps])
+
+  # --- Evaluation ---
+  # Training may have used another number of devices, which cannot divide the
+  # batches of this one evenly.
+  n = parallel.num_devices
+  with jax.enable_x64(config_lib.is_float64(config)):
+    evaluator = make_evaluator(
+      model.clone(time_steps=time_steps, axis_name=AXIS),
+      LOSSES[config.loss],
+      dataset_lib.normalizer(config, dataset),
+      parallel,
+      test,
+      batch_size=-(-config.eval_batch_size // n) * n,
     )
-  steps = dataclasses.replace(
-    run.steps, model=run.steps.model.clone(time_steps=time_steps)
+    line = {
+      'step': step,
+      'checkpoint': checkpoint,
+      'time_steps': time_steps,
+      **evaluator(state.eval_variables),
+      'split_name': dataset.split_name,
+    }
+  print(
+    f'step {step}  T = {time_steps}  test/loss {line["test/loss"]:.4f}  '
+    f'test/accuracy {line["test/accuracy"]:.4f}'
   )
-  evaluator = Evaluator(steps, parallel, test_set, config.eval_batch_size)
-  return {
-    'step': step,
-    'checkpoint': which,
-    'time_steps': time_steps,
-    **evaluator(state.eval_variables),
-    'split_name': test_set.split_name,
-  }
+  path = workdir / 'evaluations.jsonl'
+  with workdir_lib.write_errors(path), open(path, 'a') as file:
+    file.write(json.dumps(line) + '\n')
+  return line

@@ -1,4 +1,4 @@
-"""The optax transformation of a configuration."""
+"""The learning-rate schedule and the optax transformation."""
 
 import ml_collections
 import optax
@@ -7,7 +7,7 @@ import optax
 def make_schedule(
   config: ml_collections.ConfigDict, steps_per_epoch: int, num_steps: int
 ) -> optax.Schedule:
-  """Learning rate as a function of the update.
+  """Makes the learning rate as a function of the update.
 
   Args:
     config: the configuration.
@@ -18,8 +18,8 @@ def make_schedule(
     A function from the number of updates done (steps divided by
     `optimizer.accumulate_steps`) to the learning rate. 'step' multiplies by
     `step_factor` every `step_epochs`; 'cosine' falls to 0 at the end; a
-    warm-up rises linearly from 0. A skipped step is no update: what follows
-    comes as many steps later.
+    warm-up rises linearly from 0. A skipped step is no update, so it delays
+    what follows by one step.
   """
   peak = config.optimizer.learning_rate
   every = config.optimizer.accumulate_steps
@@ -51,7 +51,7 @@ def make_schedule(
 def make_optimizer(
   config: ml_collections.ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-  """Clipping, L2 or decoupled weight decay, the rule, accumulation.
+  """Chains clipping, L2 or decoupled weight decay, the rule, accumulation.
 
   Args:
     config: the configuration.
@@ -79,7 +79,7 @@ def make_optimizer(
       optax.clip_by_global_norm(c.clip_norm), rule(learning_rate)
     )
 
-  # The learning rate becomes part of the state, where it can be read.
+  # This keeps the learning rate in the state, where it can be read.
   optimizer = optax.inject_hyperparams(clipped)(learning_rate=schedule)
   if c.accumulate_steps > 1:
     steps = optax.MultiSteps(optimizer, c.accumulate_steps)
@@ -88,5 +88,5 @@ def make_optimizer(
 
 
 def learning_rate(opt_state: optax.OptState):
-  """Learning rate of the latest update, from the optimiser's state."""
+  """Reads the learning rate of the latest update from the state."""
   return optax.tree_utils.tree_get(opt_state, 'hyperparams')['learning_rate']

@@ -1,19 +1,18 @@
-"""Everything that one training step hands to the next."""
+"""The state that one training step hands to the next."""
 
 from typing import Any
 
 import flax
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
-
-from mlf_jax.models import SpikingResNet, SpikingVGG
+from jaxtyping import Array, Int
 
 
 @flax.struct.dataclass
 class TrainState:
-  """State of a run: what a checkpoint holds."""
+  """State of training; a checkpoint holds all of it."""
 
   # Training steps done, skipped ones included.
   step: Int[Array, '']
@@ -22,55 +21,53 @@ class TrainState:
   opt_state: optax.OptState
   # Exponential moving average of the weights; None unless asked for.
   ema_params: Any
-  # Steps whose loss or gradient was not finite: in all, and in a row.
+  # Steps whose loss, gradient or update was not finite: in all, and in a row.
   skipped_steps: Int[Array, '']
   skipped_in_row: Int[Array, '']
-  # Sums over the steps since the last line of metrics, kept here so that a
-  # resumed run writes the lines of an uninterrupted one.
-  loss_sum: Float[Array, '']
-  accuracy_sum: Float[Array, '']
-  finite_steps: Int[Array, '']
 
   @property
   def eval_variables(self) -> dict[str, Any]:
-    """The variables to evaluate: averaged weights where there are some."""
+    """Variables to evaluate, with the averaged weights if there are any."""
     params = self.params if self.ema_params is None else self.ema_params
     return {'params': params, 'batch_stats': self.batch_stats}
 
+  @property
+  def num_parameters(self) -> int:
+    """Number of trainable numbers."""
+    return sum(leaf.size for leaf in jax.tree.leaves(self.params))
+
 
 def init_state(
-  model: SpikingResNet | SpikingVGG,
+  model: nn.Module,
   optimizer: optax.GradientTransformation,
   seed: int,
   sample_shape: tuple[int, ...],
   ema: bool,
 ) -> TrainState:
-  """State before the first step.
+  """Draws the state before the first step.
 
   Args:
     model: the network.
     optimizer: the optimiser.
     seed: seed of the parameters.
-    sample_shape: shape of one sample, without batch.
-    ema: whether to keep an average of the weights.
+    sample_shape: shape of one sample, without the batch axis.
+    ema: True to keep an average of the weights.
   """
 
   def init(key):
     variables = model.init(key, jnp.zeros((1, *sample_shape), jnp.float32))
     params = variables['params']
-    # Buffers of their own: the same one must not be donated twice.
-    zero = lambda dtype: jnp.zeros((), dtype)
+    # Each counter has a buffer of its own: none may be donated twice.
+    zero = lambda: jnp.zeros((), jnp.int32)
     return TrainState(
-      step=zero(jnp.int32),
+      step=zero(),
       params=params,
-      batch_stats=variables['batch_stats'],
+      # A network without running statistics has no such collection.
+      batch_stats=variables.get('batch_stats', {}),
       opt_state=optimizer.init(params),
       ema_params=jax.tree.map(jnp.copy, params) if ema else None,
-      skipped_steps=zero(jnp.int32),
-      skipped_in_row=zero(jnp.int32),
-      loss_sum=zero(float),
-      accuracy_sum=zero(float),
-      finite_steps=zero(jnp.int32),
+      skipped_steps=zero(),
+      skipped_in_row=zero(),
     )
 
   return jax.jit(init)(jax.random.key(seed))

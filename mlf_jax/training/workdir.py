@@ -1,39 +1,40 @@
-"""The directory of a run: whose it is and what it holds."""
+"""The directory of a run: which configuration owns it and what it holds."""
 
 import contextlib
 import json
+import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import ml_collections
 
-from mlf_jax import locks
+from mlf_jax.data import io
 from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
-from mlf_jax.training import report
 
 
-def default(config: ml_collections.ConfigDict) -> pathlib.Path:
-  """A directory that no other configuration has."""
+def default_workdir(config: ml_collections.ConfigDict) -> pathlib.Path:
+  """Returns a directory that no other configuration has."""
   name = f'{config.data.name}-{config_lib.fingerprint(config)}'
   return pathlib.Path('runs') / name
 
 
-def check(
+def finished_result(
   workdir: pathlib.Path, config: ml_collections.ConfigDict
 ) -> dict | None:
-  """Whether the directory may be trained in.
+  """Returns the result if the configuration is trained to its end there.
 
   Args:
     workdir: the directory; it need not exist.
     config: the configuration to train.
 
   Returns:
-    The result, if this configuration is finished there; else None.
+    The content of `result.json`; None if there is something left to train.
 
   Raises:
-    UserError: the directory belongs to another configuration, which is told
-      field by field, or is no directory.
+    UserError: the directory belongs to another configuration, whose differing
+      fields are listed, or is no directory.
   """
   if workdir.exists() and not workdir.is_dir():
     raise UserError(f'--workdir {workdir} is a file; name a directory')
@@ -59,12 +60,12 @@ def check(
 
 
 @contextlib.contextmanager
-def claim(
+def claimed_workdir(
   workdir: pathlib.Path, config: ml_collections.ConfigDict
 ) -> Iterator[dict | None]:
-  """Makes the directory this process's own until the end.
+  """Makes the directory, for this process alone until the context ends.
 
-  The operating system gives it back even if the process is killed.
+  The operating system releases it even if the process is killed.
 
   Yields:
     The result, if another process finished the run in the meantime.
@@ -72,17 +73,51 @@ def claim(
   Raises:
     UserError: it cannot be written, or another process trains in it.
   """
-  with locks.exclusive(
-    workdir,
-    'the workdir',
-    'is training',
-    'choose another with --workdir=DIR',
+  with io.exclusive(
+    workdir, 'the workdir', 'is training', 'choose another with --workdir=DIR'
   ):
-    # Again, now that nobody else can write it.
-    result = check(workdir, config)
+    # Only now can no other process write it any more.
+    result = finished_result(workdir, config)
     if not (workdir / 'config.json').exists():
-      report.write_json(workdir / 'config.json', config_lib.as_json(config))
+      write_json(workdir / 'config.json', config_lib.as_json(config))
     yield result
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+  """Returns JSON, which has no NaN and no infinity: they become null."""
+  return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value):
+  """Returns the same value with None for NaN and infinity."""
+  if isinstance(value, Mapping):
+    return {key: _finite(entry) for key, entry in value.items()}
+  if isinstance(value, list | tuple):
+    return [_finite(entry) for entry in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes a JSON file as a whole or, if that fails, not at all.
+
+  Raises:
+    UserError: the file cannot be written.
+  """
+  with write_errors(path):
+    io.write_atomically(path, (json_text(value, indent=2) + '\n').encode())
+
+
+@contextlib.contextmanager
+def write_errors(path: pathlib.Path) -> Iterator[None]:
+  """Turns a full disk or a missing permission into a one-line error."""
+  try:
+    yield
+  except OSError as error:
+    raise UserError(
+      f'cannot write {path}: {error.strerror or error}'
+    ) from error
 
 
 def read_json(path: pathlib.Path) -> dict:
@@ -109,15 +144,19 @@ def read_json(path: pathlib.Path) -> dict:
   return content
 
 
-def best(workdir: pathlib.Path) -> tuple[int, float] | None:
-  """Step and accuracy of the best evaluation in `metrics.jsonl` so far."""
+def best_evaluation(workdir: pathlib.Path) -> tuple[int, float] | None:
+  """Step and accuracy of the best evaluation in `metrics.jsonl` so far.
+
+  Returns:
+    Ties go to the later step; None if there is no evaluation.
+  """
   scores = []
   for text in (workdir / 'metrics.jsonl').read_bytes().splitlines():
-    with contextlib.suppress(ValueError):  # Half a line of a killed run.
+    with contextlib.suppress(ValueError):  # A killed run may leave half a line.
       line = json.loads(text)
       if line.get('test/accuracy') is not None:
         scores.append((line['test/accuracy'], line['step']))
   if not scores:
     return None
-  accuracy, step = max(scores)  # Of equal ones the later.
+  accuracy, step = max(scores)
   return step, accuracy

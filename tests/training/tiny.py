@@ -3,9 +3,9 @@
 import numpy as np
 
 from mlf_jax import data
-from mlf_jax.training import config as config_lib
+from mlf_jax.training import default_config
 
-# The same on the command line, after `train.py`.
+# The same on the command line, after `--config=digits`.
 FLAGS = (
   '--config.batch_size=64',
   '--config.num_steps=6',
@@ -13,26 +13,26 @@ FLAGS = (
   '--config.eval_every_epochs=0.136',  # Every third of an epoch's 22 steps.
   '--config.model.widths=(2,3,4)',
   '--config.model.time_steps=2',
-  '--config.model.thresholds=(0.6,1.6)',
+  '--config.unit.thresholds=(0.6,1.6)',
   '--config.schedule.warmup_epochs=0.0',
 )
 
 
 def config(data_name='digits', **changes):
   """The tiny configuration of a data set; `a__b=c` sets `config.a.b`."""
-  c = config_lib.default(data_name=data_name)
+  c = default_config(data=data_name)
   c.batch_size = 64
   c.num_steps = 6
   c.log_every = 2
   c.eval_every_epochs = 0.136
   c.eval_batch_size = 64
   c.augment.flip = False
-  if data_name not in data.event_names():
+  if 'crop_padding' in c.augment:
     c.augment.crop_padding = 1
   c.model.depth = 8
   c.model.widths = (2, 3, 4)
   c.model.time_steps = 2
-  c.model.thresholds = (0.6, 1.6)
+  c.unit.thresholds = (0.6, 1.6)
   for name, value in changes.items():
     *path, leaf = name.split('__')
     node = c
@@ -42,21 +42,22 @@ def config(data_name='digits', **changes):
   return c
 
 
-def dataset(shape, n=48, num_classes=4, split='train', seed=0):
+def samples(shape, n=48, num_classes=4, seed=0):
   """Random uint8 samples of the given shape, their class in their mean."""
   generator = np.random.default_rng(seed)
   labels = np.arange(n, dtype=np.int32) % num_classes
   images = generator.integers(0, 60, (n, *shape))
   images += 60 * labels.reshape((-1,) + (1,) * len(shape))
-  channels = shape[-1]
-  return data.Dataset(
-    name='simulated',
-    split=split,
-    split_name='simulated',
-    images=images.astype(np.uint8),
-    labels=labels,
+  return images.astype(np.uint8), labels
+
+
+def dataset(shape, n=48, num_classes=4):
+  """A data set of such samples."""
+  return data.from_arrays(
+    *samples(shape, n, num_classes),
+    *samples(shape, n, num_classes, seed=1),
     num_classes=num_classes,
     scale=255.0,
-    mean=(0.5,) * channels,
-    std=(0.25,) * channels,
+    mean=(0.5,) * shape[-1],
+    std=(0.25,) * shape[-1],
   )

@@ -1,4 +1,4 @@
-"""A state as one array of bytes, and back."""
+"""Packs a state into one array of bytes, and unpacks it."""
 
 import hashlib
 import json
@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 State = TypeVar('State')
-# Name of a leaf -> its dtype and shape, in the order of the bytes.
+# Maps the name of each leaf to its dtype and shape, in the order of the bytes.
 Layout = dict[str, str]
 
 
 def named_leaves(tree: Any) -> list[tuple[str, Any]]:
   """Leaves of a pytree with their paths as names."""
-  # In its long form, `.params['conv']`, no two leaves have the same name.
+  # Only paths in the long form, `.params['conv']`, are always distinct.
   return [
     (jax.tree_util.keystr(path), leaf)
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -24,7 +24,7 @@ def named_leaves(tree: Any) -> list[tuple[str, Any]]:
 
 
 def digest(content: np.ndarray, layout: Layout, metrics: Any) -> str:
-  """SHA-256 of packed bytes, their layout and what is kept with them."""
+  """SHA-256 of packed bytes, their layout and the metrics beside them."""
   sha256 = hashlib.sha256(content)
   sha256.update(json.dumps([list(layout.items()), metrics]).encode())
   return sha256.hexdigest()
@@ -35,8 +35,8 @@ def pack(state: Any) -> tuple[Layout, np.ndarray]:
   layout, parts = {}, []
   for name, leaf in named_leaves(state):
     layout[name] = describe(leaf)
-    # A NumPy view of the leaf itself would be kept with the leaf, and on a CPU
-    # its buffer could not be donated any more. A shard is an array of its own.
+    # A NumPy view of the leaf itself would stay with the leaf, and on a CPU the
+    # buffer could no longer be donated. A shard is a separate array.
     if leaf.is_fully_replicated:
       leaf = leaf.addressable_data(0)
     parts.append(np.asarray(leaf).reshape(-1).view(np.uint8))
@@ -58,15 +58,15 @@ def unpack(template: State, layout: Layout, content: np.ndarray) -> State:
 
 
 def _to_device(array: np.ndarray, like: Any) -> jax.Array:
-  """Places an array as another one is, in a buffer that can be donated."""
-  # An uncommitted array stays one, so that jit remains free to move it.
+  """Places an array like another one, in a buffer that can be donated."""
+  # An uncommitted array stays uncommitted, so that jit may still move it.
   if like.sharding is None or not getattr(like, 'committed', True):
     placed = jnp.asarray(array)
   else:
     placed = jax.make_array_from_callback(
       array.shape, like.sharding, lambda index: array[index]
     )
-  # On a CPU the buffer may be NumPy's own, which JAX must not reuse.
+  # On a CPU the buffer may belong to NumPy, and JAX must not reuse it.
   return jnp.copy(placed)
 
 

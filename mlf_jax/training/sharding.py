@@ -1,4 +1,4 @@
-"""A step over all local devices, the batch divided among them."""
+"""Runs steps on all local devices, the batch divided among them."""
 
 from collections.abc import Callable
 
@@ -10,20 +10,20 @@ from mlf_jax.errors import UserError
 
 AXIS = 'data'
 
-# XLA schedules for concurrency on CPUs. With this it takes a quarter to a half
-# less memory for temporaries, and no more time.
+# By default XLA schedules for concurrency on CPUs. Scheduled for memory, a step
+# needs a quarter to a half less memory for temporaries and no more time.
 _CPU_OPTIONS = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
 
 
 def compiler_options(platform: str) -> dict[str, str]:
-  """Options of the compiler for the steps, on 'cpu', 'gpu' or 'tpu'."""
+  """Compiler options of the steps on a platform: 'cpu', 'gpu' or 'tpu'."""
   return _CPU_OPTIONS if platform == 'cpu' else {}
 
 
 def _local_devices():
   try:
     return jax.local_devices()
-  # What JAX raises depends on what keeps the platform from starting.
+  # The type of the error depends on what keeps the platform from starting.
   except Exception as error:
     platforms = jax.config.jax_platforms or 'any platform'
     reason = ' '.join(str(error).split()) or type(error).__name__
@@ -34,10 +34,10 @@ def _local_devices():
 
 
 class DataParallel:
-  """Divides batches and runs steps on every local device.
+  """Divides batches among the local devices and runs steps on all of them.
 
-  The step is one pure function of (replicated, batch) that averages over the
-  axis `AXIS` itself. State stays replicated; both kinds give the same numbers.
+  A step is a pure function of (replicated, batch) that averages over the axis
+  `AXIS` itself. The state stays replicated. Both kinds give the same numbers.
   """
 
   def __init__(self, kind: str = 'shard_map', devices=None):
@@ -55,12 +55,12 @@ class DataParallel:
 
   @property
   def num_devices(self) -> int:
-    """Number of devices a batch is divided among."""
+    """Number of devices that a batch is divided among."""
     return len(self._devices)
 
   @property
   def divided(self) -> NamedSharding:
-    """Sharding of a batch under 'shard_map': a part on every device."""
+    """Sharding of a batch under 'shard_map': one part per device."""
     return NamedSharding(self._mesh, PartitionSpec(AXIS))
 
   @property
@@ -68,7 +68,7 @@ class DataParallel:
     """Sharding of the state: a copy on every device."""
     return NamedSharding(self._mesh, PartitionSpec())
 
-  def put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+  def shard_batch(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     """Sends each device its part of a batch, [batch, ...]."""
     if self._kind == 'pmap':
       batch = {
@@ -77,15 +77,16 @@ class DataParallel:
       }
     return jax.device_put(batch, self.divided)
 
-  def map(self, step: Callable, *, donate: bool = False) -> Callable:
-    """The step as a jitted function over all devices.
+  def parallelize(self, step: Callable, *, donate: bool = False) -> Callable:
+    """Returns the step as a jitted function over all devices.
 
     Args:
-      step: (replicated, batch) to a replicated result.
-      donate: whether the first argument's buffers are reused for the result.
+      step: maps (replicated, batch) to a replicated result.
+      donate: True if the buffers of the first argument may be reused for the
+        result.
 
     Returns:
-      The function, which takes batches from `put`.
+      The function, which takes batches from `shard_batch`.
     """
     donate_argnums = (0,) if donate else ()
     if self._kind == 'pmap':
@@ -103,7 +104,8 @@ class DataParallel:
         mesh=self._mesh,
         in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
         out_specs=PartitionSpec(),
-        # Gradients are averaged explicitly, not by transposition.
+        # The steps average gradients themselves: with this check they would
+        # come out multiplied by the number of devices.
         check_vma=False,
       ),
       donate_argnums=donate_argnums,

@@ -1,0 +1,136 @@
+"""`--config` and the fields that are set after it."""
+
+import argparse
+import importlib.util
+import inspect
+import pathlib
+import re
+import runpy
+import traceback
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from mlf_jax.errors import UserError, unknown
+
+_FOLDER = pathlib.Path(__file__).parents[2] / 'configs'
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+  """Adds `--config` to a command whose other arguments may set fields."""
+  parser.add_argument(
+    '--config',
+    default='digits',
+    metavar='NAME[:VARIANT]',
+    help='name or path of a configuration file, with a variant after a colon '
+    'where it has some (default: digits, which needs no download); fields are '
+    'set as --config.FIELD=VALUE',
+  )
+  parser.set_defaults(takes_fields=True)
+
+
+def config_of(arguments: argparse.Namespace) -> ml_collections.ConfigDict:
+  """The configuration that the command line asks for.
+
+  Args:
+    arguments: parsed arguments with `config` and, left over, `fields`.
+
+  Raises:
+    UserError: a mistake in the file or in a field, in one line.
+  """
+  config = from_file(arguments.config)
+  values = flags.FlagValues()
+  argv = ['', *_last_of_each(arguments.fields)]
+  try:
+    config_flags.DEFINE_config_dict(
+      'config', config, flag_values=values, sys_argv=argv
+    )
+    rest = values(argv)[1:]
+  except (AttributeError, KeyError) as error:
+    raise UserError(f'--config: no such field: {_one_line(error)}') from None
+  except (flags.Error, TypeError, ValueError) as error:
+    raise UserError(' '.join(str(error).split())) from None
+  if rest:
+    raise UserError(
+      f'unexpected argument {rest[0]!r}; fields are set as --config.FIELD=VALUE'
+    )
+  return values.config
+
+
+def from_file(name: str) -> ml_collections.ConfigDict:
+  """Runs a configuration file; what it registers is known from then on.
+
+  Args:
+    name: name of an installed configuration or path of a file, with a variant
+      after a colon.
+
+  Raises:
+    UserError: there is no such file, or a mistake in it, with its line.
+  """
+  name, colon, variant = name.partition(':')
+  path = _path_of(name)
+  try:
+    get_config = runpy.run_path(path).get('get_config')
+    if get_config is None:
+      raise UserError(f'--config: {path} has no function get_config')
+    if colon and not inspect.signature(get_config).parameters:
+      raise UserError(f'--config: {path} has no variants, got {variant!r}')
+    config = get_config(variant) if colon else get_config()
+  except UserError:
+    raise
+  except Exception as error:
+    lines = [
+      f', line {frame.lineno}'
+      for frame in traceback.extract_tb(error.__traceback__)
+      if frame.filename == path
+    ]
+    raise UserError(
+      f'--config: {path}{"".join(lines[-1:])}: {type(error).__name__}: '
+      f'{_one_line(error)}'
+    ) from None
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise UserError(f'--config: get_config of {path} returns no ConfigDict')
+  return config
+
+
+def _path_of(name: str) -> str:
+  """Path of an installed configuration or of a file of the user's."""
+  spec = importlib.util.find_spec('mlf_jax.configs')
+  # A checkout that is not installed has the folder beside the package.
+  folder = pathlib.Path(spec.submodule_search_locations[0] if spec else _FOLDER)
+  known = sorted(
+    path.stem for path in folder.glob('*.py') if path.stem != '__init__'
+  )
+  if name in known:
+    return str(folder / f'{name}.py')
+  if not pathlib.Path(name).is_file():
+    raise unknown('--config: no such file, and the name', name, known)
+  return name
+
+
+def _last_of_each(arguments: list[str]) -> list[str]:
+  """Keeps the last of a flag that is given more than once.
+
+  Of a tuple, absl would concatenate all values.
+  """
+  last, name = {}, None
+  for argument in arguments:
+    if re.match(r'--?[a-zA-Z]', argument):
+      name = argument.partition('=')[0]
+      last.pop(name, None)
+      last[name] = [argument]
+    else:
+      last.setdefault(name, []).append(argument)
+  return [argument for group in last.values() for argument in group]
+
+
+def _one_line(error: Exception) -> str:
+  """Message of an error without what ml_collections adds in further lines."""
+  text = str(error.args[0] if error.args else error)
+  text = text.replace('\\n', '\n').replace('\\', '').replace("'", '')
+  first, *rest = text.splitlines() or ['']
+  # A list of all other fields follows.
+  first = first.partition('. Other fields')[0].strip()
+  hints = re.findall(r'Did you mean .*?\?', ' '.join(rest))
+  return '; '.join([first, *hints])

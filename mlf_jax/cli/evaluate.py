@@ -1,0 +1,41 @@
+"""`python -m mlf_jax evaluate`: test accuracy of a checkpoint."""
+
+from mlf_jax.cli.configuration import from_file
+from mlf_jax.cli.numbers import positive_int
+
+
+def add_command(commands) -> None:
+  """Adds the command to the parser."""
+  parser = commands.add_parser(
+    'evaluate',
+    help='test accuracy of a checkpoint',
+    description='Prints the test accuracy of a checkpoint and appends it to '
+    'evaluations.jsonl in the workdir.',
+    allow_abbrev=False,
+  )
+  parser.add_argument('--workdir', required=True, help='directory of the run')
+  parser.add_argument(
+    '--checkpoint',
+    choices=('best', 'last'),
+    default='best',
+    help='which checkpoint (best: highest test accuracy)',
+  )
+  parser.add_argument(
+    '--time_steps',
+    type=positive_int,
+    help='timesteps to run instead of those of training; of frames the first',
+  )
+  parser.add_argument(
+    '--config',
+    help='configuration file that registers parts of your own, such as a unit, '
+    'with which the run was trained',
+  )
+  parser.set_defaults(command_function=_evaluate, takes_fields=False)
+
+
+def _evaluate(arguments):
+  if arguments.config:
+    from_file(arguments.config)
+  from mlf_jax.training import evaluate
+
+  evaluate(arguments.workdir, arguments.checkpoint, arguments.time_steps)

@@ -1,0 +1,54 @@
+"""Losses by name, and the accuracy of a batch: pure functions."""
+
+import dataclasses
+from collections.abc import Callable
+
+import chex
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float
+
+from mlf_jax.registry import Registry
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+  """A loss that `config.loss` can name.
+
+  Attributes:
+    function: maps logits and soft labels [batch, classes] to the loss of each
+      sample [batch]. Soft labels are probabilities: one class per sample,
+      mixed and smoothed as the configuration says.
+    every_timestep: if True, `function` gets the logits of every timestep,
+      [time, batch, classes]; if False, their mean over time,
+      [batch, classes].
+  """
+
+  function: Callable[[Array, Array], Array]
+  every_timestep: bool = False
+
+
+LOSSES: Registry[Loss] = Registry('loss')
+
+
+def cross_entropy(
+  logits: Float[Array, 'batch classes'],
+  soft_labels: Float[Array, 'batch classes'],
+) -> Float[Array, 'batch']:
+  """Softmax cross-entropy of each sample, in nats, in the dtype of `logits`."""
+  chex.assert_rank(logits, 2)
+  chex.assert_equal_shape([logits, soft_labels])
+  return optax.softmax_cross_entropy(logits, soft_labels.astype(logits.dtype))
+
+
+LOSSES['cross_entropy'] = Loss(cross_entropy)
+
+
+def is_correct(
+  logits: Float[Array, 'batch classes'],
+  soft_labels: Float[Array, 'batch classes'],
+) -> Bool[Array, 'batch']:
+  """True where the largest logit is that of the most probable class."""
+  chex.assert_rank(logits, 2)
+  chex.assert_equal_shape([logits, soft_labels])
+  return jnp.argmax(logits, -1) == jnp.argmax(soft_labels, -1)

@@ -1,0 +1,396 @@
+"""A training run from top to bottom: what `python train.py` does."""
+
+import collections
+import contextlib
+import functools
+import importlib.metadata
+import math
+import os
+import pathlib
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import jax
+import ml_collections
+
+from mlf_jax import data
+from mlf_jax.errors import UserError
+from mlf_jax.training import config as config_lib
+from mlf_jax.training import dataset as dataset_lib
+from mlf_jax.training import workdir as workdir_lib
+from mlf_jax.training.checkpoint import CheckpointStore
+from mlf_jax.training.evaluation import make_evaluator
+from mlf_jax.training.logging import MetricsLog, Progress, TrainLogger
+from mlf_jax.training.losses import LOSSES
+from mlf_jax.training.optimizer import make_optimizer, make_schedule
+from mlf_jax.training.schedule import Schedule
+from mlf_jax.training.sharding import AXIS, DataParallel
+from mlf_jax.training.state import TrainState, init_state
+from mlf_jax.training.step import train_step
+
+# The host may run ahead of the devices by this many steps: enough to keep them
+# busy, and few enough for the memory of their batches not to matter.
+_STEPS_IN_FLIGHT = 8
+
+
+class Interrupted(Exception):
+  """The run was asked to stop, saved its state and stopped.
+
+  Attributes:
+    signal_number: the signal that asked.
+  """
+
+  def __init__(self, message: str, signal_number: int):
+    """Takes the line to print and the signal."""
+    super().__init__(message)
+    self.signal_number = signal_number
+
+
+def train(
+  config: ml_collections.ConfigDict,
+  dataset: data.Dataset | None = None,
+  workdir: str | os.PathLike = '',
+) -> dict:
+  """Trains a network, or continues where an earlier call stopped.
+
+      dataset = data.from_arrays(images, labels, test_images, test_labels)
+      config = default_config(data='arrays')
+      config.num_epochs = 10
+      result = train(config, dataset)
+
+  Args:
+    config: the configuration.
+    dataset: arrays of your own, for a configuration that starts from
+      `default_config(data='arrays')` or, for event frames,
+      `default_config(data='frame_arrays')`; by default the data set that the
+      configuration names.
+    workdir: directory of the run; by default one under `runs/` that belongs to
+      this configuration and data.
+
+  Returns:
+    The content of `result.json`.
+
+  Raises:
+    UserError: the configuration, the data or the directory is wrong, or too
+      many steps in a row were not finite.
+    Interrupted: SIGINT or SIGTERM arrived; the state is saved.
+  """
+  with jax.enable_x64(config_lib.is_float64(config)):
+    return _train(config, dataset, workdir)
+
+
+def _train(config, dataset, workdir):
+  # --- Configuration and network: mistakes show before any download ---
+  parallel = DataParallel(config.get('parallel', ''))
+  config_lib.validate(config, parallel.num_devices)
+  sample_shape, num_classes = dataset_lib.sample_spec(config, dataset)
+  model = config_lib.build_model(config, num_classes, AXIS)
+  config = dataset_lib.with_digest(config, dataset)
+  workdir = pathlib.Path(
+    workdir or workdir_lib.default_workdir(config)
+  ).expanduser()
+  result = workdir_lib.finished_result(workdir, config)
+  if result is not None:
+    print(
+      f'{workdir} is finished: {_accuracy_line(result)}; remove it to train '
+      'again'
+    )
+    return result
+
+  # --- Data, optimiser and first state: no directory yet ---
+  dataset = dataset_lib.load_dataset(config, dataset)
+  normalize = dataset_lib.normalizer(config, dataset)
+  schedule = Schedule(
+    config, data.steps_per_epoch(dataset.train, config.batch_size)
+  )
+  optimizer = make_optimizer(
+    config, make_schedule(config, schedule.steps_per_epoch, schedule.num_steps)
+  )
+  state = init_state(
+    model,
+    optimizer,
+    config.seed,
+    sample_shape,
+    ema=config.ema_decay > 0,
+  )
+  state = jax.device_put(state, parallel.replicated)
+
+  with contextlib.ExitStack() as stack:
+    # --- Directory, log and checkpoints ---
+    result = stack.enter_context(workdir_lib.claimed_workdir(workdir, config))
+    if result is not None:  # Another process has just finished the run.
+      return result
+    warnings: list[str] = []
+    store = stack.enter_context(
+      CheckpointStore(
+        workdir / 'checkpoints', config.keep_checkpoints, warnings.append
+      )
+    )
+    log = stack.enter_context(contextlib.closing(MetricsLog(workdir)))
+
+    # --- Continue from the last checkpoint ---
+    restored = store.restore(state)
+    for line in warnings:
+      print(f'warning: {line}')
+    start_step, stored = 0, {}
+    if restored is not None:
+      start_step, state, stored = restored
+      print(f'continuing from step {start_step} in {workdir}')
+    elif workdir_lib.best_evaluation(workdir) is not None:
+      print(f'warning: no checkpoint in {workdir}: training anew from step 0')
+    log.resume(start_step)
+    began = time.monotonic() - stored.get('wall_seconds', 0.0)
+
+    # --- Compile the training step ---
+    num_parameters = state.num_parameters
+    devices = 'device' if parallel.num_devices == 1 else 'devices'
+    print(
+      f'{config.model.name} with {num_parameters:,} parameters, '
+      f'T = {config.model.time_steps}\n'
+      f'{dataset.name}, split {dataset.split_name}: {len(dataset.train):,} '
+      f'training and {len(dataset.test):,} test samples\n'
+      f'{schedule.num_steps:,} steps of {config.batch_size} samples on '
+      f'{parallel.num_devices} {jax.devices()[0].device_kind} {devices}; '
+      f'output in {workdir}\n'
+      'compiling the training step ...',
+      flush=True,
+    )
+
+    def batch_of(step):
+      return parallel.shard_batch(
+        data.train_batch(
+          dataset.train,
+          config.batch_size,
+          config.seed,
+          step - 1,
+          with_partners=data.needs_partners(config.augment),
+        )
+      )
+
+    compile_began = time.monotonic()
+    step_fn = functools.partial(
+      train_step,
+      model=model,
+      optimizer=optimizer,
+      config=config,
+      normalize=normalize,
+    )
+    compiled_step = (
+      parallel.parallelize(step_fn, donate=True)
+      .lower(state, batch_of(1))
+      .compile()
+    )
+    compile_seconds = time.monotonic() - compile_began
+    print(f'compiled in {compile_seconds:.1f} s', flush=True)
+    evaluator = make_evaluator(
+      model,
+      LOSSES[config.loss],
+      normalize,
+      parallel,
+      dataset.test,
+      config.eval_batch_size,
+    )
+
+    # --- Train ---
+    progress = stack.enter_context(Progress(schedule.num_steps, start_step))
+    state, test_metrics = train_loop(
+      state,
+      start_step,
+      schedule=schedule,
+      train_step=lambda state, step: compiled_step(state, batch_of(step)),
+      evaluate=lambda state: evaluator(state.eval_variables),
+      store=store,
+      logger=TrainLogger(log, progress, schedule, config.batch_size, stored),
+      max_skipped_steps=config.max_skipped_steps,
+      stop=stack.enter_context(_stop_signals()),
+      wall_seconds=lambda: time.monotonic() - began,
+    )
+
+    # --- Result ---
+    best_step, best_accuracy = max(
+      workdir_lib.best_evaluation(workdir) or (0, 0.0),
+      (schedule.num_steps, test_metrics['test/accuracy']),
+      key=lambda evaluated: evaluated[::-1],
+    )
+    result = {
+      **test_metrics,
+      'best/step': best_step,
+      'best/test/accuracy': best_accuracy,
+      'steps': schedule.num_steps,
+      'skipped_steps': int(state.skipped_steps),
+      'parameters': num_parameters,
+      'wall_seconds': time.monotonic() - began,
+      'compile_seconds': compile_seconds,
+      'data': dataset.name,
+      'split_name': dataset.split_name,
+      'split_hash': {
+        'train': dataset.train.split_hash,
+        'test': dataset.test.split_hash,
+      },
+      'train_samples': len(dataset.train),
+      'test_samples': len(dataset.test),
+      'seed': config.seed,
+      'device': jax.devices()[0].device_kind,
+      'num_devices': parallel.num_devices,
+      'versions': versions(),
+    }
+    workdir_lib.write_json(workdir / 'result.json', result)
+    progress.say(
+      f'finished in {result["wall_seconds"]:.0f} s: {_accuracy_line(result)}; '
+      f'result in {workdir / "result.json"}'
+    )
+    return workdir_lib.read_json(workdir / 'result.json')
+
+
+def train_loop(
+  state: TrainState,
+  start_step: int,
+  *,
+  schedule: Schedule,
+  train_step: Callable[[TrainState, int], tuple[TrainState, Mapping]],
+  evaluate: Callable[[TrainState], dict[str, float]],
+  store: CheckpointStore,
+  logger: TrainLogger,
+  max_skipped_steps: int,
+  stop: list[int],
+  wall_seconds: Callable[[], float],
+) -> tuple[TrainState, dict[str, float]]:
+  """Trains from a step to the end, with evaluations and checkpoints between.
+
+  Args:
+    state: state after `start_step`.
+    start_step: training steps done.
+    schedule: says which steps an evaluation follows, and which is the last.
+    train_step: maps the state and the number of the step to the next state and
+      its metrics, which may still be under way on the devices.
+    evaluate: returns the test metrics of a state.
+    store: gets the checkpoints.
+    logger: gets the metrics of every step once it is done.
+    max_skipped_steps: skipped steps in a row after which training stops.
+    stop: the loop ends when there is a signal in this list.
+    wall_seconds: returns the seconds spent on the run, for the checkpoints.
+
+  Returns:
+    The last state and its test metrics.
+
+  Raises:
+    UserError: too many steps in a row were not finite.
+    Interrupted: `stop` holds a signal; the state is saved.
+  """
+  in_flight = collections.deque()
+  skipped_in_row, test_metrics = 0, None
+
+  def log_steps(most_in_flight):
+    """Logs, in order, the steps that are done or that must not wait longer."""
+    nonlocal skipped_in_row
+    while in_flight and (
+      len(in_flight) > most_in_flight
+      or all(value.is_ready() for value in in_flight[0][1].values())
+    ):
+      step, metrics = in_flight.popleft()
+      metrics = jax.device_get(metrics)  # Waits until the step is done.
+      logger.add_step(step, metrics)
+      skipped_in_row = int(metrics['skipped_in_row'])
+      if skipped_in_row >= max_skipped_steps:
+        logger.write_line(step)
+        logger.flush()
+        raise _diverged(step, skipped_in_row, store)
+
+  def save(step, test_metrics):
+    stored = {'wall_seconds': wall_seconds(), **logger.partial_sums}
+    store.save(step, state, {**test_metrics, **stored})
+
+  for step in range(start_step + 1, schedule.num_steps + 1):
+    # --- Dispatch the step ---
+    if not in_flight:
+      logger.start_clock()
+    state, metrics = train_step(state, step)
+    in_flight.append((step, metrics))
+    log_steps(_STEPS_IN_FLIGHT)
+
+    # --- Evaluate and save ---
+    if schedule.is_eval(step):
+      log_steps(0)
+      test_metrics = evaluate(state)
+      logger.add_evaluation(step, test_metrics)
+      # The lines reach the disk before the checkpoint after which a resumed
+      # run does not write them again.
+      logger.flush()
+      # A state that is not finite must not push out a good checkpoint.
+      if step == schedule.num_steps or (
+        math.isfinite(test_metrics['test/loss']) and not skipped_in_row
+      ):
+        save(step, test_metrics)
+
+    # --- Stop on a signal ---
+    if stop and step < schedule.num_steps:
+      log_steps(0)
+      logger.flush()
+      if not skipped_in_row:
+        save(step, {})
+      store.wait()
+      saved = [s for s in store.steps() if s <= step][-1:] or [0]
+      raise Interrupted(
+        f'interrupted at step {step}; the same command continues from step '
+        f'{saved[0]}',
+        stop[0],
+      )
+
+  store.wait()
+  if test_metrics is None:  # The last checkpoint was there, its result was not.
+    test_metrics = evaluate(state)
+  return state, test_metrics
+
+
+def _diverged(step, skipped_in_row, store):
+  good = store.steps()
+  last_good = (
+    f'the last good checkpoint is step {good[-1]} in {store.directory}'
+    if good
+    else 'there is no checkpoint yet'
+  )
+  return UserError(
+    f'{skipped_in_row} steps in a row had a loss, gradient or update that is '
+    f'not finite, up to step {step}; {last_good}; a lower '
+    'config.optimizer.learning_rate or a config.optimizer.clip_norm helps'
+  )
+
+
+def _accuracy_line(result):
+  return (
+    f'test/accuracy {result["test/accuracy"]:.4f} '
+    f'(best {result["best/test/accuracy"]:.4f} at step {result["best/step"]})'
+  )
+
+
+def versions() -> dict[str, str]:
+  """Versions of the packages that decide the numbers of a run."""
+  return {'python': platform.python_version()} | {
+    name: importlib.metadata.version(name)
+    for name in ('mlf_jax', 'jax', 'jaxlib', 'flax', 'optax')
+  }
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+  """Collects SIGINT and SIGTERM; a second one has its usual effect."""
+  received: list[int] = []
+
+  def receive(number, frame):
+    del frame
+    received.append(number)
+    signal.signal(number, before[number])
+
+  before = {}
+  try:
+    for number in (signal.SIGINT, signal.SIGTERM):
+      before[number] = signal.signal(number, receive)
+  except ValueError:  # Not in the main thread: the caller handles signals.
+    pass
+  try:
+    yield received
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
