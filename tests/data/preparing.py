@@ -4,11 +4,11 @@
 """
 
 from mlf_jax import data
-from mlf_jax.data import prepared
-from mlf_jax.data.frames import FrameSpec
+from mlf_jax.data import FrameSpec
+from mlf_jax.data.events import prepared
 from tests.data import event_trees, recordings
 
-# By subject 1 to 23 train; the lists below say otherwise.
+# Subjects 1 to 23 train, unless lists say otherwise.
 USERS = (2, 10, 23, 24, 29)
 BY_SUBJECT = (24, 29)
 BY_LIST = (10, 24)
@@ -16,14 +16,12 @@ GESTURES, GESTURE_SAMPLES = event_trees.dvs_gesture(USERS)
 SMALL = FrameSpec(5, 'window', 70_000, 16.0)
 
 
-def load(name, split, folder, frames=SMALL, **kwargs):
+def load(name, folder, frames=SMALL, split_name=''):
   return data.load(
     name,
-    split,
-    data_dir=str(folder / 'prepared'),
-    manual_dir=str(folder / 'manual'),
-    frames=frames,
-    **kwargs,
+    data.LoadOptions(
+      frames, split_name, str(folder / 'prepared'), str(folder / 'manual')
+    ),
   )
 
 
@@ -31,7 +29,7 @@ def prepare(name, folder, frames=SMALL, **kwargs):
   directory = prepared.prepare(
     name, frames, str(folder / 'prepared'), str(folder / 'manual'), **kwargs
   )
-  return prepared.describe(directory).splitlines()
+  return prepared.describe_prepared(directory).splitlines()
 
 
 def write_gestures(folder, files=GESTURES, archive=True):

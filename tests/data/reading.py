@@ -1,4 +1,4 @@
-"""What tests of readers share: recordings, and what is expected of them."""
+"""Shared by the tests of readers: recordings and expectations of them."""
 
 import io
 import itertools
@@ -7,21 +7,23 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from mlf_jax.data import event_files
+from mlf_jax.data.events import formats
 from mlf_jax.errors import UserError
 from tests.data import recordings
 
 READERS = {
-  'aedat3': event_files.read_aedat,
-  'aedat2': event_files.read_aedat,
-  'n_mnist': event_files.read_n_mnist,
+  'aedat3': formats.read_aedat,
+  'aedat2': formats.read_aedat,
+  'n_mnist': formats.read_n_mnist,
 }
 HEADER = recordings.aedat3_header()
 HEADER2 = recordings.aedat2([])
 GOOD = [(5, 1, 2, 1), (7, 30, 0, 0), (7, 0, 33, 1), (900, 3, 4, 0)]
-BLOCKS = st.sampled_from([1, 3, 7, 20, 60, event_files._BLOCK])
+# Events that are decoded at once; the last holds all of a test.
+BLOCKS = (1, 2, 7, 1 << 15)
+blocks = st.sampled_from(BLOCKS)
 NAME = 'folder/user01.aedat'
-# Of events that are dropped.
+# Numbers of events that are dropped.
 numbers = st.sets(st.integers(0, 29), max_size=12)
 
 
@@ -48,8 +50,8 @@ def assert_holds(events, expected, sensor_size=(128, 128), dropped=0):
     assert column.tolist() == [event[i] for event in expected]
 
 
-def fails(content, problem, offset, read=event_files.read_aedat, **options):
-  with pytest.raises(event_files.RecordingError) as info:
+def fails(content, problem, offset, read=formats.read_aedat, **options):
+  with pytest.raises(formats.RecordingError) as info:
     read(Named(content), **options)
   message = str(info.value)
   assert isinstance(info.value, UserError)

@@ -1,4 +1,4 @@
-"""Data sets of arrays, as a user makes them, and what a split says of itself."""
+"""Data sets of arrays, as a user makes them."""
 
 import dataclasses
 

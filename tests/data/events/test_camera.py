@@ -4,9 +4,9 @@ import hashlib
 
 import numpy as np
 import pytest
+from mlf_jax.data.event_camera import EventCamera
 
 from mlf_jax.data import moving_digits
-from mlf_jax.data.event_camera import EventCamera
 from mlf_jax.errors import UserError
 
 PIXEL = EventCamera((1, 1), threshold=0.2)

@@ -8,10 +8,10 @@ import sys
 
 import numpy as np
 import pytest
+from mlf_jax.data.frames import FrameSpec
 
 from mlf_jax import UserError, locks
 from mlf_jax.data import conversion, event_archives, event_sets
-from mlf_jax.data.frames import FrameSpec
 from tests.data import event_trees, recordings
 from tests.data.preparing import (
   BY_LIST,

@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlf_jax.data import event_files
-from mlf_jax.data.events import Events, from_array
-from mlf_jax.data.frames import to_frames
+from mlf_jax.data.events import Events, formats, from_array, to_frames
 from mlf_jax.errors import UserError
 from tests.data import recordings
 from tests.data.reading import (
@@ -159,7 +157,7 @@ def test_tonic_reads_the_same_from_aedat3(tonic, tmp_path, monkeypatch):
   )
   shape, array = tonic.io.read_dvs_ibm(path)
   assert shape == (128, 128)
-  assert_same(event_files.read_aedat(path), array)
+  assert_same(formats.read_aedat(path), array)
 
 
 def test_tonic_reads_the_same_from_aedat2(tonic, tmp_path, monkeypatch):
@@ -173,19 +171,19 @@ def test_tonic_reads_the_same_from_aedat2(tonic, tmp_path, monkeypatch):
   _, array = tonic.io.read_dvs_128(path)
   # tonic's axes of this camera are swapped, and its columns not mirrored.
   array['x'], array['y'] = 127 - array['y'], array['x'].copy()
-  assert_same(event_files.read_aedat(path), array)
+  assert_same(formats.read_aedat(path), array)
 
 
 def test_tonic_reads_the_same_from_n_mnist(tonic, tmp_path):
   path = tmp_path / '00001.bin'
   path.write_bytes(recordings.n_mnist(many_events(34)))
   array = tonic.io.read_mnist_file(path, tonic.io.events_struct)
-  assert_same(event_files.read_n_mnist(path), array)
+  assert_same(formats.read_n_mnist(path), array)
 
 
 def test_transforms_of_tonic_take_and_give_our_events(tonic):
   content = recordings.n_mnist(many_events(34))
-  events = event_files.read_n_mnist(io.BytesIO(content))
+  events = formats.read_n_mnist(io.BytesIO(content))
   dropped = tonic.transforms.DropEvent(p=0.3)(events.to_array())
   assert 0 < len(from_array(dropped, (34, 34))) < len(events)
   half = tonic.transforms.Downsample(spatial_factor=0.5)(events.to_array())

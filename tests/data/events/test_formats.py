@@ -4,14 +4,13 @@ import contextlib
 import gzip
 import io
 import itertools
-from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlf_jax.data import event_files
+from mlf_jax.data.events import formats
 from tests.data import recordings
 from tests.data.reading import (
   BLOCKS,
@@ -20,6 +19,7 @@ from tests.data.reading import (
   HEADER2,
   READERS,
   assert_holds,
+  blocks,
   event_lists,
   numbers,
   opened_path,
@@ -40,7 +40,7 @@ class Short(io.RawIOBase):
 
 @contextlib.contextmanager
 def opened(way, content, folder):
-  """`content` as something the readers take."""
+  """Opens `content` in one of the ways that readers accept."""
   if way == 'path':
     yield opened_path(content, folder)
   elif way == 'text path':
@@ -56,8 +56,7 @@ def opened(way, content, folder):
 
 WAYS = ('path', 'text path', 'file', 'gzip', 'memory', 'short')
 
-# What other packets hold looks like polarity events, to be skipped all the
-# same.
+# Other packets are skipped though their content looks like polarity events.
 others = st.builds(
   recordings.packet3,
   st.integers(2, 300) | st.just(0),
@@ -75,7 +74,7 @@ others = st.builds(
   lines=st.lists(
     st.text('#!abAERDT3.1 \r', max_size=20).map('#{}\n'.format), max_size=4
   ),
-  block=BLOCKS,
+  block=blocks,
   way=st.sampled_from(WAYS),
 )
 def test_aedat3_is_read_as_it_was_written(
@@ -85,13 +84,9 @@ def test_aedat3_is_read_as_it_was_written(
     events, sizes, invalid=invalid, between=between, lines=lines
   )
   valid = [event for i, event in enumerate(events) if i not in invalid]
-  with (
-    mock.patch.object(event_files, '_BLOCK', block),
-    opened(way, content, tmp_path_factory.getbasetemp()) as file,
-  ):
-    assert_holds(
-      event_files.read_aedat(file), valid, dropped=len(events) - len(valid)
-    )
+  with opened(way, content, tmp_path_factory.getbasetemp()) as file:
+    read = formats.read_aedat(file, block=block)
+  assert_holds(read, valid, dropped=len(events) - len(valid))
 
 
 @settings(max_examples=40, deadline=None)
@@ -101,7 +96,7 @@ def test_aedat3_is_read_as_it_was_written(
   lines=st.lists(
     st.text('#! ab\r', max_size=20).map('#{}\n'.format), max_size=4
   ),
-  block=BLOCKS,
+  block=blocks,
   way=st.sampled_from(WAYS),
 )
 def test_aedat2_is_read_as_it_was_written(
@@ -109,37 +104,29 @@ def test_aedat2_is_read_as_it_was_written(
 ):
   content = recordings.aedat2(events, special=special, lines=lines)
   kept = [event for i, event in enumerate(events) if i not in special]
-  # What was lost before the first event that is kept cannot be known.
+  # Wraps before the first event that is kept cannot be known.
   lost = kept[0][0] // 2**32 * 2**32 if kept else 0
   expected = [(t - lost, *place) for t, *place in kept]
-  with (
-    mock.patch.object(event_files, '_BLOCK', block),
-    opened(way, content, tmp_path_factory.getbasetemp()) as file,
-  ):
-    assert_holds(
-      event_files.read_aedat(file), expected, dropped=len(events) - len(kept)
-    )
+  with opened(way, content, tmp_path_factory.getbasetemp()) as file:
+    read = formats.read_aedat(file, block=block)
+  assert_holds(read, expected, dropped=len(events) - len(kept))
 
 
 @settings(max_examples=40, deadline=None)
 @given(
   events=event_lists(34, 2**22 - 1),
-  block=BLOCKS,
+  block=blocks,
   way=st.sampled_from(WAYS),
 )
 def test_n_mnist_is_read_as_it_was_written(
   tmp_path_factory, events, block, way
 ):
-  with (
-    mock.patch.object(event_files, '_BLOCK', block),
-    opened(
-      way, recordings.n_mnist(events), tmp_path_factory.getbasetemp()
-    ) as file,
-  ):
-    # A time above the first wrap is one of the recording's start.
-    lost = events[0][0] // 2**23 * 2**23 if events else 0
-    expected = [(t - lost, *place) for t, *place in events]
-    assert_holds(event_files.read_n_mnist(file), expected, (34, 34))
+  content = recordings.n_mnist(events)
+  with opened(way, content, tmp_path_factory.getbasetemp()) as file:
+    read = formats.read_n_mnist(file, block=block)
+  # Wraps before the first event cannot be known.
+  lost = events[0][0] // 2**23 * 2**23 if events else 0
+  assert_holds(read, [(t - lost, *place) for t, *place in events], (34, 34))
 
 
 def test_packets_with_other_overflow_counters_are_decoded_together():
@@ -147,19 +134,18 @@ def test_packets_with_other_overflow_counters_are_decoded_together():
   events = [(t, i, 2 * i, i % 2) for i, t in enumerate(times)]
   for sizes in ((64,), (1,), (2,)):
     content = recordings.aedat3(events, sizes)
-    assert_holds(event_files.read_aedat(io.BytesIO(content)), events)
+    assert_holds(formats.read_aedat(io.BytesIO(content)), events)
 
 
 @pytest.mark.parametrize(('name', 'wrap'), [('aedat2', 32), ('n_mnist', 23)])
-@pytest.mark.parametrize('block', [1, 2, 3, event_files._BLOCK])
+@pytest.mark.parametrize('block', BLOCKS)
 def test_gap_over_a_wrap_may_be_just_below_half_of_it(name, wrap, block):
   half = 2 ** (wrap - 1)
   times = [half + i * (half - 1) for i in range(9)]
   # A gap that does not meet the wrap may be longer.
   times = [0, *times]
   events = [(t, i, 2 * i, i % 2) for i, t in enumerate(times)]
-  with mock.patch.object(event_files, '_BLOCK', block):
-    read = READERS[name](io.BytesIO(write(name, events)))
+  read = READERS[name](io.BytesIO(write(name, events)), block=block)
   assert read.t.tolist() == times
 
 
@@ -167,7 +153,7 @@ def test_all_polarities_and_corners_of_the_sensor():
   corners = list(itertools.product([0, 127], [0, 127], [0, 1]))
   events = [(t, *corner) for t, corner in enumerate(corners)]
   for name in ('aedat3', 'aedat2'):
-    read = event_files.read_aedat(io.BytesIO(write(name, events)))
+    read = formats.read_aedat(io.BytesIO(write(name, events)))
     assert_holds(read, events)
 
 
@@ -177,14 +163,14 @@ def test_axes_and_bit_order_of_bytes_written_by_hand():
     '0100 0100 08000000 04000000 01000000'.replace(' ', '')
   )
   packet += bytes.fromhex('0100000001000000010000000700060002010000')
-  read = event_files.read_aedat(io.BytesIO(HEADER + packet))
+  read = formats.read_aedat(io.BytesIO(HEADER + packet))
   assert_holds(read, [(2**31 + 258, 3, 1, 1)])
   # Row 1, column 127 - 3, brighter; time 258.
   content = HEADER2 + bytes.fromhex('0000010700000102')
-  assert_holds(event_files.read_aedat(io.BytesIO(content)), [(258, 124, 1, 1)])
+  assert_holds(formats.read_aedat(io.BytesIO(content)), [(258, 124, 1, 1)])
   content = bytes([7, 9, 0x81, 2, 3])
   assert_holds(
-    event_files.read_n_mnist(io.BytesIO(content)),
+    formats.read_n_mnist(io.BytesIO(content)),
     [(0x010203, 7, 9, 1)],
     (34, 34),
   )
@@ -193,15 +179,15 @@ def test_axes_and_bit_order_of_bytes_written_by_hand():
 @pytest.mark.parametrize(
   ('content', 'read', 'sensor_size'),
   [
-    (HEADER, event_files.read_aedat, (128, 128)),
+    (HEADER, formats.read_aedat, (128, 128)),
     (
       HEADER + recordings.packet3(1, b'', 8),
-      event_files.read_aedat,
+      formats.read_aedat,
       (128, 128),
     ),
-    (HEADER2, event_files.read_aedat, (128, 128)),
-    (b'#!AER-DAT2.0\n', event_files.read_aedat, (128, 128)),
-    (b'', event_files.read_n_mnist, (34, 34)),
+    (HEADER2, formats.read_aedat, (128, 128)),
+    (b'#!AER-DAT2.0\n', formats.read_aedat, (128, 128)),
+    (b'', formats.read_n_mnist, (34, 34)),
   ],
 )
 def test_no_events_are_no_error(content, read, sensor_size):
@@ -213,14 +199,14 @@ def test_no_events_are_no_error(content, read, sensor_size):
 
 def test_events_all_dropped_are_no_error():
   content = recordings.aedat3(GOOD, invalid=range(4))
-  assert_holds(event_files.read_aedat(io.BytesIO(content)), [], dropped=4)
+  assert_holds(formats.read_aedat(io.BytesIO(content)), [], dropped=4)
   content = recordings.aedat2(GOOD, special=range(4))
-  assert_holds(event_files.read_aedat(io.BytesIO(content)), [], dropped=4)
+  assert_holds(formats.read_aedat(io.BytesIO(content)), [], dropped=4)
 
 
 def test_parts_of_a_recording_are_views():
   content = recordings.aedat3(GOOD)
-  events = event_files.read_aedat(io.BytesIO(content))
+  events = formats.read_aedat(io.BytesIO(content))
   part = events.between(7, 900)
   assert_holds(part, GOOD[1:3])
   assert np.shares_memory(part.t, events.t)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mlf_jax.data.events import Events
-from mlf_jax.data.frames import FrameSpec, to_frames
+from mlf_jax.data.events.events import Events
+from mlf_jax.data.events.frames import FrameSpec, to_frames
 from mlf_jax.errors import UserError
 
 SENSOR = (9, 12)

@@ -5,9 +5,9 @@ import itertools
 
 import numpy as np
 import pytest
+from mlf_jax.data.frames import FrameSpec
 
 from mlf_jax.data import digits, moving_digits
-from mlf_jax.data.frames import FrameSpec
 
 SPEC = FrameSpec(10, 'window', 10_000, 2.0)
 

@@ -4,10 +4,10 @@ import signal
 
 import numpy as np
 import pytest
+from mlf_jax.data.frames import FrameSpec
 
 from mlf_jax import UserError, cli
 from mlf_jax.data import event_sets, prepared, splits
-from mlf_jax.data.frames import FrameSpec
 from tests.data import event_trees, recordings
 from tests.data.miniature import CIFAR10_CLASSES
 from tests.data.preparing import (

@@ -9,10 +9,10 @@ import zipfile
 
 import numpy as np
 import pytest
+from mlf_jax.data.frames import FrameSpec
 
 from mlf_jax import UserError
 from mlf_jax.data import event_archives, prepared
-from mlf_jax.data.frames import FrameSpec
 from tests.data import event_trees, recordings
 from tests.data.preparing import (
   BY_SUBJECT,

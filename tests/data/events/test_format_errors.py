@@ -1,0 +1,421 @@
+"""Damaged recordings: each is an error that names the file and the byte."""
+
+import functools
+import gzip
+import io
+import itertools
+import struct
+import tracemalloc
+import zipfile
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlf_jax.data.events import formats
+from mlf_jax.errors import UserError
+from tests.data import recordings
+from tests.data.reading import (
+  BLOCKS,
+  GOOD,
+  HEADER,
+  HEADER2,
+  NAME,
+  READERS,
+  Named,
+  assert_holds,
+  blocks,
+  fails,
+  numbers,
+  opened_path,
+  write,
+)
+
+# --- Files that are cut short or damaged ---
+
+every_block = pytest.mark.parametrize('block', BLOCKS)
+
+
+def line_starts(header):
+  lines = header.splitlines(keepends=True)
+  return [0, *itertools.accumulate(map(len, lines))]
+
+
+@every_block
+def test_aedat3_cut_anywhere(block):
+  sizes = (3, 1)
+  content = recordings.aedat3(
+    GOOD, sizes, between=[recordings.packet3(2, b'abcdef', 3)]
+  )
+  packets = [0, 28 + 6, 28 + 3 * 8, 28 + 8]
+  packets = [len(HEADER) + end for end in itertools.accumulate(packets)]
+  assert packets[-1] == len(content)
+  for cut in range(len(content)):
+    if cut < len('#!AER-DAT'):
+      fails(content[:cut], 'no AEDAT file', 0, block=block)
+    elif cut < len(HEADER):
+      start = max(start for start in line_starts(HEADER) if start <= cut)
+      fails(content[:cut], 'ends within its header', start, block=block)
+    elif cut in packets:
+      number = (0, 0, 3)[packets.index(cut)]
+      read = formats.read_aedat(io.BytesIO(content[:cut]), block=block)
+      assert_holds(read, GOOD[:number])
+    else:
+      start = max(start for start in packets if start < cut)
+      if cut < start + 28:
+        fails(content[:cut], 'where a packet header has 28', start, block=block)
+      else:
+        fails(
+          content[:cut], f'packet at byte {start} announces', cut, block=block
+        )
+
+
+@every_block
+def test_aedat2_cut_anywhere(block):
+  content, starts = recordings.aedat2(GOOD), line_starts(HEADER2)
+  for cut in range(len(content)):
+    number, rest = divmod(cut - len(HEADER2), 8)
+    if cut < len('#!AER-DAT'):
+      fails(content[:cut], 'no AEDAT file', 0, block=block)
+    elif cut < len(HEADER2) and cut not in starts:
+      start = max(start for start in starts if start < cut)
+      fails(content[:cut], 'ends within its header', start, block=block)
+    elif cut < len(HEADER2) or not rest:
+      read = formats.read_aedat(io.BytesIO(content[:cut]), block=block)
+      assert_holds(read, GOOD[: max(0, number)])
+    else:
+      fails(content[:cut], f'truncated: {rest} bytes', cut - rest, block=block)
+
+
+@every_block
+def test_n_mnist_cut_anywhere(block):
+  content, read = recordings.n_mnist(GOOD), formats.read_n_mnist
+  for cut in range(len(content)):
+    number, rest = divmod(cut, 5)
+    if rest:
+      fails(
+        content[:cut], f'truncated: {rest} bytes', cut - rest, read, block=block
+      )
+    else:
+      events = read(io.BytesIO(content[:cut]), block=block)
+      assert_holds(events, GOOD[:number], (34, 34))
+
+
+@pytest.mark.parametrize('name', READERS)
+def test_gzip_cut_anywhere_or_damaged(name):
+  packed = gzip.compress(write(name, GOOD))
+  for cut in range(1, len(packed)):
+    damaged = packed[:cut] + bytes([packed[cut] ^ 0xFF]) + packed[cut + 1 :]
+    for content in (packed[:cut], damaged):
+      if content is damaged and cut < 10:
+        continue  # Of the header of gzip not every byte matters.
+      with pytest.raises(
+        formats.RecordingError, match=r'^recording: byte \d+: [^\n]*$'
+      ):
+        READERS[name](gzip.GzipFile(fileobj=io.BytesIO(content)))
+
+
+@pytest.mark.parametrize(
+  'method', [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+@pytest.mark.parametrize('name', READERS)
+def test_damaged_member_of_a_zip(name, method, tmp_path):
+  path = tmp_path / 'recordings.zip'
+  # Not compressible: the bytes in the middle are those of the member.
+  events = [(t, t * t % 31, t**3 % 29, t % 2) for t in range(2000)]
+  with zipfile.ZipFile(path, 'w', method) as archive:
+    archive.writestr(NAME, write(name, events))
+  packed = bytearray(path.read_bytes())
+  half = len(packed) // 2
+  packed[half : half + 400] = b'\xff' * 400
+  path.write_bytes(packed)
+  with (
+    zipfile.ZipFile(path) as archive,
+    archive.open(NAME) as member,
+    pytest.raises(
+      formats.RecordingError,
+      match=rf'^{NAME}: byte \d+: cannot be read [^\n]*$',
+    ),
+  ):
+    READERS[name](member)
+
+
+@pytest.mark.parametrize(
+  ('content', 'problem', 'offset'),
+  [
+    (b'', 'it is empty', 0),
+    (b'\x00' * 100, 'no AEDAT file', 0),
+    (b'# a comment\r\n' + HEADER, 'no AEDAT file', 0),
+    (b'\r\n' + HEADER, 'no AEDAT file', 0),
+    (b'#!AER-DAT\r\n', 'no version', 0),
+    (b'#!AER-DAT3\r\n', 'no version', 0),
+    (b'#!AER-DAT3.1beta\r\n', 'no version', 0),
+    (b'#!AER-DAT1.0\r\n', 'AEDAT 1.0 is unknown; known: 2.0, 3.1', 0),
+    (b'#!AER-DAT4.0\r\n', 'AEDAT 4.0 is unknown', 0),
+    (HEADER.replace(b'#!END-HEADER\r\n', b''), 'ends within its', 47),
+    (b'#!AER-DAT3.1\n#a\nb\n#!END-HEADER\n', 'without #', 16),
+    (b'#!AER-DAT3.1\n\n#!END-HEADER\n', 'without #', 13),
+  ],
+)
+def test_wrong_beginning(content, problem, offset):
+  fails(content, problem, offset)
+
+
+def test_header_without_its_end_but_with_packets():
+  content = recordings.aedat3(GOOD).replace(b'#!END-HEADER\r\n', b'')
+  fails(content, '', len(HEADER) - len('#!END-HEADER\r\n'))
+
+
+@pytest.mark.parametrize('version', ['2.0', '3.1'])
+def test_header_line_that_never_ends(version):
+  endless = b'a' * (1 << 20)
+  first = f'#!AER-DAT{version}'.encode()
+  fails(b'#' + endless, 'no AEDAT file', 0)
+  fails(first + endless, 'line does not end', 0)
+  fails(first + b'\r\n#' + endless, 'line does not end', len(first) + 2)
+
+
+def test_one_format_taken_for_another():
+  for name in ('aedat3', 'aedat2'):
+    content = write(name, GOOD)
+    for block in BLOCKS:
+      fails(content, '', 0, formats.read_n_mnist, block=block)
+  fails(write('aedat3', GOOD), 'AEDAT file', 0, formats.read_n_mnist)
+  fails(recordings.n_mnist(GOOD), 'no AEDAT file', 0)
+  aedat3, aedat2 = recordings.aedat3(GOOD, (2,)), recordings.aedat2(GOOD)
+  fails(aedat3.replace(b'3.1', b'2.0', 1), 'DVS128', len(HEADER))
+  fails(aedat2.replace(b'2.0', b'3.1', 1), 'header', len(HEADER2))
+
+
+@pytest.mark.parametrize('read', [*READERS.values()])
+def test_folder_or_missing_file(read, tmp_path):
+  for path in (tmp_path, tmp_path / 'missing', str(tmp_path / 'missing')):
+    with pytest.raises(UserError) as info:
+      read(path)
+    assert str(info.value).startswith(f'{path} cannot be opened (')
+    assert '\n' not in str(info.value)
+
+
+def test_error_names_the_path(tmp_path):
+  path = opened_path(b'12', tmp_path)
+  for file in (path, str(path)):
+    with pytest.raises(formats.RecordingError) as info:
+      formats.read_n_mnist(file)
+    assert str(info.value).startswith(f'{path}: byte 0: truncated')
+
+
+def test_file_that_cannot_be_read():
+  class Broken(Named):
+    def read(self, size=-1):
+      if self.tell() > 4:
+        raise OSError(5, 'Input/output error')
+      return super().read(min(size, 5))
+
+  with pytest.raises(
+    formats.RecordingError, match=r'byte 5: cannot be read .*output error'
+  ):
+    formats.read_n_mnist(Broken(recordings.n_mnist(GOOD)))
+
+
+@pytest.mark.parametrize('name', READERS)
+def test_unknown_choice_for_times_going_back(name):
+  with pytest.raises(UserError, match="did you mean 'sort'"):
+    READERS[name](io.BytesIO(write(name, GOOD)), backwards='sorted')
+
+
+@pytest.mark.parametrize(
+  'file', [b'#!AER-DAT3.1', None, 3, io.StringIO('#!AER-DAT3.1\n')]
+)
+def test_what_is_no_binary_file(file):
+  with pytest.raises(UserError, match='binary file open for reading, not'):
+    formats.read_aedat(file)
+  closed = io.BytesIO()
+  closed.close()
+  with pytest.raises(UserError, match='not BytesIO'):
+    formats.read_n_mnist(closed)
+
+
+# --- Impossible values ---
+
+EVENT_BYTES = {'aedat3': 8, 'aedat2': 8, 'n_mnist': 5}
+
+
+def offset_of(name, event):
+  """Byte of an event in `write(name, events)`; AEDAT 3.1 in packets of 3."""
+  offset = EVENT_BYTES[name] * event
+  if name == 'aedat3':
+    return offset + len(HEADER) + 28 * (event // 3 + 1)
+  return offset + (len(HEADER2) if name == 'aedat2' else 0)
+
+
+def options_of(name, dropped=()):
+  return {
+    'aedat3': {'packet_sizes': (3,), 'invalid': dropped},
+    'aedat2': {'special': dropped},
+    'n_mnist': {},
+  }[name]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+  name=st.sampled_from(list(READERS)),
+  times=st.lists(st.integers(0, 9) | st.integers(0, 2**21), max_size=30),
+  dropped=numbers,
+  block=blocks,
+)
+def test_times_in_any_order(name, times, dropped, block):
+  if name == 'n_mnist':
+    dropped = set()
+  events = [(t, i, 33 - i, i % 2) for i, t in enumerate(times)]
+  content = write(name, events, **options_of(name, dropped))
+  kept = [i for i in range(len(events)) if i not in dropped]
+  back = [i for j, i in itertools.pairwise(kept) if times[i] < times[j]]
+  read = READERS[name](io.BytesIO(content), backwards='sort', block=block)
+  if back:
+    offset = offset_of(name, back[0])
+    fails(content, 'goes back', offset, READERS[name], block=block)
+  # Python's sort is stable: x tells which of two at the same time was first.
+  assert_holds(
+    read,
+    sorted((events[i] for i in kept), key=lambda event: event[0]),
+    read.sensor_size,
+    len(events) - len(kept),
+  )
+
+
+@pytest.mark.parametrize(('name', 'wrap'), [('aedat2', 32), ('n_mnist', 23)])
+@every_block
+@pytest.mark.parametrize('quarters', [0.5, 1.1, 1.5, 1.9, 2])
+def test_times_that_go_back_by_at_most_half_of_the_clock_do_not_wrap(
+  name, wrap, block, quarters
+):
+  last = 2**wrap - 1
+  times = [5, last, last - int(quarters * 2 ** (wrap - 2))]
+  events = [(t, i, 33 - i, i % 2) for i, t in enumerate(times)]
+  content = write(name, events)
+  read = functools.partial(READERS[name], block=block)
+  fails(content, f'from {last} to {times[2]} us', offset_of(name, 2), read)
+  in_order = read(io.BytesIO(content), backwards='sort')
+  # A microsecond more than half is a wrap.
+  further = [(last, 0, 0, 0), (2 ** (wrap - 1) - 2, 1, 1, 1)]
+  wrapped = read(io.BytesIO(write(name, further)))
+  assert in_order.t.tolist() == sorted(times)
+  assert wrapped.t.tolist() == [last, 2**wrap + 2 ** (wrap - 1) - 2]
+
+
+def test_message_of_time_going_back_tells_what_to_do():
+  events = [(10, 0, 0, 0), (9, 0, 0, 0)]
+  fails(
+    recordings.n_mnist(events),
+    "from 10 to 9 us; events can be put in order of time by backwards='sort'",
+    5,
+    formats.read_n_mnist,
+  )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+  name=st.sampled_from(['aedat3', 'n_mnist']),
+  number=st.integers(0, 20),
+  after=st.integers(0, 5),
+  axis=st.sampled_from('xy'),
+  beyond=st.integers(0, 200),
+  dropped=numbers,
+  block=blocks,
+)
+def test_address_outside_the_sensor(
+  name, number, after, axis, beyond, dropped, block
+):
+  side = {'aedat3': 128, 'n_mnist': 34}[name]
+  events = [(t, 1, 2, 1) for t in range(number + 1 + after)]
+  events[number] = {
+    'x': (number, side + beyond, 2, 0),
+    'y': (number, 1, side + beyond, 0),
+  }[axis]
+  dropped = dropped - {number}
+  content = write(name, events, **options_of(name, dropped))
+  problem = f'{axis} = {side + beyond} is outside the sensor, 0 to {side - 1}'
+  offset = offset_of(name, number)
+  fails(content, problem, offset, READERS[name], block=block)
+
+
+@pytest.mark.parametrize('bit', range(7, 15))
+@pytest.mark.parametrize('axis', 'xy')
+def test_every_bit_of_an_address_counts(bit, axis):
+  place = (1 << bit, 0) if axis == 'x' else (0, 1 << bit)
+  content = recordings.aedat3([*GOOD, (901, *place, 1)])
+  offset = len(HEADER) + 28 + 8 * len(GOOD)
+  fails(content, f'{axis} = {1 << bit} is outside', offset)
+
+
+@pytest.mark.parametrize('bit', range(16, 32))
+def test_address_outside_the_layout_of_a_dvs128(bit):
+  content = bytearray(recordings.aedat2(GOOD))
+  offset = offset_of('aedat2', 2)
+  content[offset + 3 - bit // 8] |= 1 << bit % 8
+  fails(bytes(content), 'outside the layout of a DVS128', offset)
+
+
+@pytest.mark.parametrize(
+  ('field', 'at'), [('<h', 0), ('<i', 4), ('<i', 12), ('<i', 20)]
+)
+@pytest.mark.parametrize('kind', [0, 1])
+@pytest.mark.parametrize('value', [-1, -(1 << 15)])
+def test_negative_entry_of_a_packet_header(field, at, kind, value):
+  packet = bytearray(recordings.packet3(kind, b'\x01' * 8, 8))
+  struct.pack_into(field, packet, at, value)
+  before = recordings.aedat3(GOOD)
+  fails(before + bytes(packet), 'negative entry', len(before))
+
+
+@pytest.mark.parametrize('size', [0, 4, 7, 16, 2**31 - 1])
+def test_polarity_events_have_eight_bytes(size):
+  packet = recordings.packet3(1, b'\x01' * 16, size, 1)
+  before = recordings.aedat3(GOOD)
+  fails(before + packet, f'has 8 bytes, not {size}', len(before))
+
+
+def test_negative_timestamp_in_a_packet():
+  events = struct.pack('<IiIi', 1, 0, 1, -1)
+  content = HEADER + recordings.packet3(1, events, 8)
+  fails(content, 'negative', len(HEADER) + 28 + 8)
+
+
+@pytest.mark.parametrize(
+  ('kind', 'size'), [(1, 8), (2, 36), (3, 2**31 - 1), (0, 1)]
+)
+def test_announced_events_take_no_memory(kind, size, tmp_path):
+  most = 2**31 - 1
+  content = HEADER + recordings.packet3(kind, b'\x01' * 8, size, most)
+  problem = f'announces {most} events of {size} bytes'
+  tracemalloc.start()
+  fails(content, problem, len(content))
+  # Files on disk take as much memory as they are asked to read.
+  with pytest.raises(formats.RecordingError, match=problem):
+    formats.read_aedat(opened_path(content, tmp_path))
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < 1 << 20
+
+
+def test_packets_of_one_event_take_no_more_memory():
+  content = recordings.aedat3([(t, 1, 2, 1) for t in range(30_000)], (1,))
+  tracemalloc.start()
+  events = formats.read_aedat(io.BytesIO(content))
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < 3 * events.nbytes + (1 << 20)
+
+
+def test_packets_without_bytes_are_skipped():
+  most = 2**31 - 1
+  content = recordings.aedat3(
+    GOOD,
+    (1,),
+    between=[
+      recordings.packet3(2, b'', 0, most),
+      recordings.packet3(3, b'', most, 0),
+      recordings.packet3(most % 2**15, b'', 0, 0, overflow=most),
+    ],
+  )
+  assert_holds(formats.read_aedat(io.BytesIO(content)), GOOD)
