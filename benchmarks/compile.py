@@ -1,10 +1,10 @@
-"""What there is to wait for: `python benchmarks/compile.py`.
+"""Times compilation, start and batches: `python benchmarks/compile.py`.
 
-Prints medians and quartiles of how long it takes to trace and compile training
-steps, as ratios turn by turn; how a network of 482 layers trains; the time of
-`import mlf_jax` and from `python train.py` to the end of the first step; and
-how much faster batches are made than they are trained with, on scikit-learn's
-digits and on random images in the number and size of CIFAR-10.
+Prints, as medians and quartiles: the time to trace and compile training steps,
+as ratios turn by turn; the time of `import mlf_jax`, and from
+`python train.py` to the end of the first step; and how much faster batches are
+made than trained with, on scikit-learn's digits and on random images in the
+number and size of CIFAR-10. Also trains a network of 482 layers.
 """
 
 import argparse
@@ -21,15 +21,20 @@ import time
 import cases
 import jax
 import numpy as np
+import optax
 
 from mlf_jax import data
-from mlf_jax.training import footprint
-from mlf_jax.training import run as run_lib
-from mlf_jax.training.parallel import DataParallel
+from mlf_jax.training import config as config_lib
+from mlf_jax.training import memory_estimate
+from mlf_jax.training.dataset import normalizer
+from mlf_jax.training.optimizer import make_optimizer
+from mlf_jax.training.sharding import AXIS, DataParallel
+from mlf_jax.training.state import init_state
+from mlf_jax.training.step import train_step
 
 
 def main():
-  """Measures one thing after the other."""
+  """Measures one part after the other."""
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
   parser.add_argument('--repetitions', type=cases.at_least(2), default=3)
   parser.add_argument(
@@ -43,7 +48,7 @@ def main():
 
 
 def compilation(repetitions):
-  """Of training steps as a run has them: more timesteps, more layers."""
+  """Compiles training steps with more timesteps and with more layers."""
   gesture, short = (cases.configuration('dvs_gesture') for _ in range(2))
   short.model.time_steps = 4
   cifar, deep = (cases.configuration('cifar10') for _ in range(2))
@@ -64,14 +69,14 @@ def compilation(repetitions):
 def _compiler(config):
   def compile_anew():
     jax.clear_caches()
-    footprint.compile_step(config, 8)
+    memory_estimate.compile_step(config, 8)
 
   return compile_anew
 
 
 def deep_network(repetitions):
-  """482 narrow layers, in loops, with the least memory, on digits."""
-  del repetitions  # Minutes.
+  """Trains 482 narrow layers, in loops, with the least memory, on digits."""
+  del repetitions  # Once takes minutes.
   began = time.perf_counter()
   with tempfile.TemporaryDirectory() as workdir:
     subprocess.run(
@@ -102,7 +107,7 @@ def deep_network(repetitions):
 
 
 def start(repetitions):
-  """Importing the package; training until the first step is done."""
+  """Imports the package; trains until the first step is done."""
   program = (
     'import time; began = time.perf_counter(); import mlf_jax; '
     'print(time.perf_counter() - began)'
@@ -141,28 +146,19 @@ def _first_step():
 
 
 def batches(repetitions):
-  """Making them and sending them to the device, beside training with them."""
-  config = cases.configuration('digits')
-  making, training = _making_and_training(
-    config, run_lib.load(config).train_set, repetitions
+  """Makes batches and sends them to the device, beside training with them."""
+  making, training = making_and_training(
+    cases.configuration('digits'), data.load('digits'), repetitions
   )
   times = [t / m for t, m in zip(training, making, strict=True)]
   print(f'digits: batches are made {cases.spread(times, ".0f")} times as fast')
 
   config = cases.configuration('cifar10')
   rng = np.random.default_rng(0)
-  train_set = data.Dataset(
-    name='random',
-    split='train',
-    split_name='none',
-    images=rng.integers(0, 256, (50_000, 32, 32, 3), np.uint8),
-    labels=rng.integers(0, 10, 50_000).astype(np.int32),
-    num_classes=10,
-    scale=255.0,
-    mean=(0.5,) * 3,
-    std=(0.25,) * 3,
-  )
-  making, training = _making_and_training(config, train_set, repetitions)
+  images = rng.integers(0, 256, (50_000, 32, 32, 3), np.uint8)
+  labels = rng.integers(0, 10, 50_000)
+  dataset = data.from_arrays(images, labels, images[:1], labels[:1])
+  making, training = making_and_training(config, dataset, repetitions)
   parts = [100 * m / t for t, m in zip(training, making, strict=True)]
   print(
     f'random images as CIFAR-10: making a batch of {config.batch_size} takes '
@@ -171,30 +167,38 @@ def batches(repetitions):
   )
 
 
-def _making_and_training(config, train_set, repetitions):
-  """Seconds for a batch, the mean of an epoch, and for a training step."""
-  schedule = run_lib.Schedule(config, train_set)
-  steps = run_lib.make_steps(config, train_set, schedule)
+def making_and_training(config, dataset, repetitions):
+  """Returns seconds per batch (mean of an epoch) and per training step."""
   parallel = DataParallel(config.parallel)
-  state = run_lib.init_state(
-    run_lib.Run(config, train_set, train_set, schedule, steps)
+  model = config_lib.build_model(config, dataset.num_classes, AXIS)
+  optimizer = make_optimizer(config, optax.constant_schedule(0.1))
+  state = jax.device_put(
+    init_state(model, optimizer, config.seed, dataset.sample_shape, ema=False),
+    parallel.replicated,
   )
+  step = functools.partial(
+    train_step,
+    model=model,
+    optimizer=optimizer,
+    config=config,
+    normalize=normalizer(config, dataset),
+  )
+  step = parallel.parallelize(step, donate=True)
   make = functools.partial(
-    data.train_batch, train_set, config.batch_size, config.seed
+    data.train_batch, dataset.train, config.batch_size, config.seed
   )
-  step = parallel.map(steps.train, donate=True)
-  epoch, count = 0, schedule.steps_per_epoch
+  epoch, count = 0, data.steps_per_epoch(dataset.train, config.batch_size)
 
   def make_epoch():
     nonlocal epoch
     for i in range(epoch * count, (epoch + 1) * count):
-      batch = parallel.put(make(i))
+      batch = parallel.shard_batch(make(i))
     epoch += 1
     return batch
 
   def train():
     nonlocal state
-    state, metrics = step(state, parallel.put(make(0)))
+    state, metrics = step(state, parallel.shard_batch(make(0)))
     return metrics
 
   seconds = cases.race({'make': make_epoch, 'train': train}, repetitions)

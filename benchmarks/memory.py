@@ -58,7 +58,7 @@ def main():
     batch = arguments.batch or _BATCH
     for mode in memory.MODES:
       config.memory = mode
-      predicted = memory_estimate.predict(config, batch).bytes(batch)
+      predicted = memory_estimate.estimate(config, batch).bytes(batch)
       measured = memory_estimate.measure(config, batch)
       print(
         f'  {mode:8} batch {batch}: predicted {predicted / 1e6:.0f} MB, '

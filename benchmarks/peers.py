@@ -79,7 +79,10 @@ def make_task(network, num_levels):
   x = rng.standard_normal(shape) if len(shape) == 4 else rng.poisson(0.3, shape)
   x = x.astype(np.float32)
   weights = to_reference(jax.jit(model.init)(jax.random.key(0), x))
-  names = 'stage_sizes widths num_classes time_steps normalize_input'.split()
+  names = (
+    *('stage_sizes', 'widths', 'num_classes', 'time_steps'),
+    'normalize_input',
+  )
   return {
     'size': {name: getattr(model, name) for name in names},
     'thresholds': thresholds,

@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import jax
 import pytest
 
 from mlf_jax import cli
@@ -14,6 +15,9 @@ DATA, RESULTS, PERFORMANCE = (
   (REPOSITORY / 'docs' / f'{name}.md').read_text()
   for name in ('data', 'results', 'performance')
 )
+
+
+quickly = pytest.fixture(scope='module', autouse=True)(quick.of_the_library)
 
 
 def blocks(text, language):
@@ -64,7 +68,8 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
   neuron, own_unit = blocks(README, 'python')
   exec(compile(neuron, 'README.md', 'exec'), names)
   assert names['logits'].shape == (32, 10)
-  exec(compile(own_unit, 'README.md', 'exec'), names)
+  with jax.numpy_dtype_promotion('standard'):
+    exec(compile(own_unit, 'README.md', 'exec'), names)
   assert names['result'].keys() >= {'test/accuracy', 'parameters'}
   assert 'arrays' in capsys.readouterr().out
 
@@ -87,7 +92,9 @@ def test_figures_that_the_readme_quotes_are_those_of_the_documents():
   ratios = re.findall(r'([01]\.\d\d) to ([01]\.\d\d) times', section)
   spiking = re.findall(r'training   spiking / ReLU     (\d\.\d\d)', PERFORMANCE)
   # The processor's three networks, then those of the accelerator.
-  for (low, high), quoted in zip(ratios, (spiking[:3], spiking[3:]), strict=True):
+  for (low, high), quoted in zip(
+    ratios, (spiking[:3], spiking[3:]), strict=True
+  ):
     assert (low, high) == (min(quoted), max(quoted))
 
 
