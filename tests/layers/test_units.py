@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from mlf_jax import UserError, models, neuron
+from mlf_jax import UserError, models, neuron, stream
 from mlf_jax.fields import fields_of
 from mlf_jax.layers import (
   MLF,
@@ -77,30 +77,39 @@ VGG = functools.partial(
 )
 
 
+def variables_of(model, x):
+  """Variables of a network; learned parameters of units are 0.5."""
+  variables = quick.variables(model, x)
+  params = jax.tree_util.tree_map_with_path(
+    lambda path, leaf: leaf + 0.5 * ('SpikingUnits' in str(path)),
+    variables['params'],
+  )
+  return {**variables, 'params': params}
+
+
 def frames():
   return jax.random.normal(jax.random.key(0), (4, 3, 6, 6, 2)) * 3
 
 
 @pytest.mark.parametrize('network', [RESNET, VGG])
 @pytest.mark.parametrize('unit', [Clipped(), Ternary()])
-def test_a_step_with_a_unit_of_ones_own(network, unit):
+def test_a_step_with_a_unit_of_ones_own(flax_pools, network, unit):
   x, labels = frames(), jnp.arange(4) % 3
   results = {}
   for mode in ('fastest', 'smallest'):
-    with jax.numpy_dtype_promotion('standard'):
-      model = network(unit=unit, memory=mode)
-      variables = model.init(jax.random.key(1), x)
+    model = network(unit=unit, memory=mode)
+    variables = variables_of(model, x)
 
-      def loss(params, model=model, variables=variables):
-        logits, _ = model.apply(
-          {**variables, 'params': params}, x, True, mutable=['batch_stats']
-        )
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return losses.mean()
+    def loss(params, model=model, variables=variables):
+      logits, _ = model.apply(
+        {**variables, 'params': params}, x, True, mutable=['batch_stats']
+      )
+      losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+      return losses.mean()
 
-      gradient = quick.jit(jax.grad(loss))(variables['params'])
-    results[mode] = gradient
+    results[mode] = quick.jit(jax.grad(loss))(variables['params'])
   chex.assert_trees_all_close(*results.values(), rtol=1e-4, atol=1e-5)
+  gradient = results['smallest']
   for leaf in jax.tree.leaves(gradient):
     assert np.all(np.isfinite(leaf))
   flat = {
@@ -114,16 +123,9 @@ def test_a_step_with_a_unit_of_ones_own(network, unit):
 
 def test_a_ternary_unit_in_a_loop_over_blocks_and_in_pieces():
   """Learned parameters are stacked; its start is not 0; ranges are signed."""
-  from mlf_jax import stream
-
   model = RESNET(unit=Ternary(), memory='smallest')
   x = frames()
-  variables = quick.variables(model, x)
-  params = jax.tree_util.tree_map_with_path(
-    lambda path, leaf: leaf + 0.5 if 'SpikingUnits' in str(path) else leaf,
-    variables['params'],
-  )
-  variables = {**variables, 'params': params}
+  variables = variables_of(model, x)
   whole = jax.jit(model.apply)(variables, x)
   looped = model.clone(scan_blocks=True, stage_sizes=(2, 1))
   np.testing.assert_allclose(
@@ -144,11 +146,17 @@ def test_run_equals_step_over_time(unit):
   }
   affine = neuron.Affine(*(jnp.full(3, value) for value in (0.5, 1.5, 0.1)))
   state = unit.init_state(parameters, x.shape[1:], x.dtype)
+
+  @quick.jit
+  def folded(state):
+    outputs = []
+    for x_t in affine(x):
+      state, output = unit.step(parameters, state, x_t)
+      outputs.append(output)
+    return state, jnp.stack(outputs)
+
   final, spikes = quick.jit(unit.run)(parameters, x, state, affine)
-  for x_t, spikes_t in zip(affine(x), spikes, strict=True):
-    state, expected = unit.step(parameters, state, x_t)
-    np.testing.assert_array_equal(spikes_t, expected)
-  chex.assert_trees_all_close(final, state, rtol=1e-6)
+  chex.assert_trees_all_close((final, spikes), folded(state), rtol=1e-6)
   if unit.output_range() is not None:
     low, high = unit.output_range()
     assert low == spikes.min() and spikes.max() == high
