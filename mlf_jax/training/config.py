@@ -19,193 +19,114 @@ from mlf_jax import data as data_lib
 from mlf_jax import models
 from mlf_jax.data.events.frames import BINNINGS
 from mlf_jax.errors import UserError
-from mlf_jax.fields import Field, defaults, fields_of
+from mlf_jax.fields import Field, fields_of
 from mlf_jax.layers import NORMALIZATIONS, UNITS
 from mlf_jax.layers.memory import MODES
 from mlf_jax.registry import Registry
 from mlf_jax.training.losses import LOSSES
 
+# One entry per field: name, default, range, explanation.
+# fmt: off
 _RUN = (
-  Field(
-    'seed',
-    0,
-    'decides initialisation, order of the samples, augmentation and dropout',
-    low=0,
-  ),
-  Field('batch_size', 64, 'samples per step, on all devices together', low=1),
-  Field('num_epochs', 110, 'passes over the training set', low=1),
-  Field('num_steps', 0, 'training steps, 0: those of num_epochs', low=0),
-  Field('loss', 'cross_entropy', 'loss to minimise', choices=LOSSES),
-  Field(
-    'label_smoothing',
-    0.0,
-    'share of each label that is spread evenly over all classes',
-    low=0,
-    below=1,
-  ),
-  Field(
-    'ema_decay',
-    0.0,
-    'decay per step of an average of the weights, evaluated instead; 0: none',
-    low=0,
-    below=1,
-  ),
-  Field(
-    'memory',
-    'fastest',
-    'what is kept for the backward pass, from everything to inputs of blocks '
-    'alone, whose rest is computed again, a little slower; same numbers',
-    choices=MODES,
-  ),
-  Field(
-    'parallel',
-    'shard_map',
-    'how a step runs on all devices; same numbers',
-    choices=('shard_map', 'pmap'),
-  ),
-  Field('log_every', 50, 'steps per line of metrics.jsonl', low=1),
-  Field(
-    'eval_every_epochs',
-    1.0,
-    'epochs between two evaluations, each followed by a checkpoint',
-    above=0,
-  ),
-  Field(
-    'eval_batch_size',
-    256,
-    'samples per evaluation step, on all devices together',
-    low=1,
-  ),
-  Field(
-    'keep_checkpoints', 3, 'last checkpoints kept, besides the best one', low=1
-  ),
-  Field(
-    'max_skipped_steps',
-    10,
-    'steps in a row that are not finite after which training stops',
-    low=1,
-  ),
+  Field('seed', 0, low=0, help=
+    'decides initialisation, order of the samples, augmentation and dropout'),
+  Field('batch_size', 64, low=1, help=
+    'samples per training step, on all devices together'),
+  Field('num_epochs', 110, low=1, help='passes over the training set'),
+  Field('num_steps', 0, low=0, help=
+    'training steps; 0: as many as num_epochs makes'),
+  Field('loss', 'cross_entropy', choices=LOSSES, help='loss to minimise'),
+  Field('label_smoothing', 0.0, low=0, below=1, help=
+    'share of each label that is spread evenly over all classes'),
+  Field('ema_decay', 0.0, low=0, below=1, help=
+    'above 0, an average of the weights with this decay per step is evaluated'),
+  Field('memory', 'fastest', choices=MODES, help=
+    'what is kept for the backward pass: everything; inputs of convolutions as '
+    'bytes; or inputs of blocks alone, a little slower; the same numbers'),
+  Field('parallel', 'shard_map', choices=('shard_map', 'pmap'), help=
+    'how a step runs on all devices; the same numbers'),
+  Field('log_every', 50, low=1, help='training steps per line of metrics'),
+  Field('eval_every_epochs', 1.0, above=0, help=
+    'epochs per evaluation, which a checkpoint follows'),
+  Field('eval_batch_size', 256, low=1, help=
+    'samples per evaluation step, on all devices together'),
+  Field('keep_checkpoints', 3, low=1, help=
+    'number of last checkpoints that are kept, besides the best'),
+  Field('max_skipped_steps', 10, low=1, help=
+    'steps in a row without a finite gradient after which training stops'),
 )
 
 # Where a data set that is loaded by its name is stored.
 _STORAGE = (
-  Field(
-    'dir',
-    '',
-    "folder of prepared data sets, '': $TFDS_DATA_DIR or ~/tensorflow_datasets",
-  ),
-  Field(
-    'manual_dir',
-    '',
-    "folder with the archive as downloaded by hand, '': download it",
-  ),
+  Field('dir', '', help=
+    "folder of prepared data sets; '': $TFDS_DATA_DIR, ~/tensorflow_datasets"),
+  Field('manual_dir', '', help=
+    "folder with the archive as downloaded by hand; '': download it"),
 )
 # How recordings become frames; the defaults are those of the data set.
 _FRAMES = (
-  Field(
-    'split',
-    '',
+  Field('split', '', help=
     "division into training and test samples: 'tail', 'head', 'random' or "
-    "'random-SEED'; '' if the data set comes divided",
-  ),
-  Field(
-    'binning',
-    'window',
-    'frames of fixed windows, of equal parts of the recording (span), or of '
-    'equally many events (count)',
-    choices=BINNINGS,
-  ),
-  Field('window_ms', 0.0, 'milliseconds per window, 0 for the others', low=0),
-  Field(
-    'downsample',
-    1.0,
-    'sensor pixels per frame pixel, along each side',
-    low=1,
-  ),
+    "'random-SEED'; '' if the data set comes divided"),
+  Field('binning', 'window', choices=BINNINGS, help=
+    'frames are windows from the first event on, equal parts of the whole '
+    'recording (span), or hold equally many events (count)'),
+  Field('window_ms', 0.0, low=0, help=
+    'milliseconds per window; 0 for the other binnings'),
+  Field('downsample', 1.0, low=1, help=
+    'sensor pixels per frame pixel, along each side'),
 )
 _ARRAYS = (
-  Field('digest', '', 'hash of the arrays that were handed over, set by train'),
+  Field('digest', '', help=
+    'hash of the arrays that were handed to train, which sets it'),
 )
 
-_EVERY_MODEL = (
-  Field('time_steps', 4, 'timesteps T', low=1),
-  Field(
-    'normalization', 'tdbn', 'normalisation layers', choices=NORMALIZATIONS
-  ),
-  Field(
-    'normalize_input', False, 'normalise the input, without gamma and beta'
-  ),
-  Field(
-    'dtype',
-    'float32',
-    'dtype of convolutions; membrane potentials, statistics and parameters '
-    'are float32 or wider',
-    choices=('float32', 'bfloat16', 'float64'),
-  ),
+_EVERY_NETWORK = (
+  Field('time_steps', 4, low=1, help='timesteps T'),
+  Field('normalization', 'tdbn', choices=NORMALIZATIONS, help=
+    'normalisation layer'),
+  Field('normalize_input', False, help=
+    'normalise the input too, without gamma and beta'),
+  Field('dtype', 'float32', choices=('float32', 'bfloat16', 'float64'), help=
+    'dtype of convolutions; membrane potentials, statistics and parameters are '
+    'float32 or wider'),
 )
 _RESNET = (
-  Field('depth', 20, 'layers, 6n + 2 for n blocks per stage', low=8),
-  Field('widths', (64, 128, 256), 'channels of each of the 3 stages', low=1),
-  Field('residual', 'ds', 'residual block', choices=models.BLOCKS),
-  Field(
-    'shortcut',
-    '',
-    "end of a projection shortcut; '': mlf for ds, norm for plain",
-    choices=('', 'mlf', 'norm'),
-  ),
-  Field(
-    'scan_blocks',
-    False,
+  Field('depth', 20, low=8, help='layers: 6n + 2 for n blocks per stage'),
+  Field('widths', (64, 128, 256), low=1, help='channels of the three stages'),
+  Field('residual', 'ds', choices=models.BLOCKS, help='residual block'),
+  Field('shortcut', '', choices=('', 'mlf', 'norm'), help=
+    "end of a projection shortcut; '': mlf for ds, norm for plain"),
+  Field('scan_blocks', False, help=
     'run the blocks of a stage that are alike in one loop: hundreds of layers '
-    'compile in a minute or two, a step is somewhat slower',
-  ),
+    'compile in a minute or two, and a step is somewhat slower'),
 )
 _VGG = (
-  Field(
-    'dropout_rate',
-    0.25,
-    'dropout after each dense spiking layer',
-    low=0,
-    below=1,
-  ),
+  Field('dropout_rate', 0.25, low=0, below=1, help=
+    'dropout rate after each dense spiking layer'),
 )
 
 _OPTIMIZER = (
-  Field('name', 'sgd', 'optimiser', choices=('sgd', 'adamw')),
-  Field('learning_rate', 0.1, 'largest learning rate', above=0),
-  Field(
-    'momentum',
-    0.9,
-    'momentum; for adamw the decay of the first moment',
-    low=0,
-    below=1,
-  ),
-  Field('nesterov', False, 'Nesterov momentum'),
-  Field(
-    'weight_decay',
-    1e-4,
-    'sgd: L2, added to the gradient of every parameter; adamw: decoupled',
-    low=0,
-  ),
-  Field('clip_norm', 0.0, 'largest norm of the gradient, 0: any', low=0),
-  Field(
-    'accumulate_steps',
-    1,
-    'batches whose gradients are averaged for one update',
-    low=1,
-  ),
+  Field('name', 'sgd', choices=('sgd', 'adamw'), help='optimiser'),
+  Field('learning_rate', 0.1, above=0, help='largest learning rate'),
+  Field('momentum', 0.9, low=0, below=1, help=
+    'momentum; for adamw the decay of the first moment'),
+  Field('nesterov', False, help='Nesterov momentum'),
+  Field('weight_decay', 1e-4, low=0, help=
+    'sgd: L2, added to the gradient of every parameter; adamw: decoupled'),
+  Field('clip_norm', 0.0, low=0, help=
+    'above 0, gradients are scaled down to this global norm'),
+  Field('accumulate_steps', 1, low=1, help=
+    'batches whose gradients are averaged for one update'),
 )
 _SCHEDULE = (
-  Field(
-    'name',
-    'step',
-    'learning rate over time',
-    choices=('step', 'cosine', 'constant'),
-  ),
-  Field('step_epochs', 40, 'step: epochs between two drops', low=1),
-  Field('step_factor', 0.1, 'step: factor of each drop', above=0, high=1),
-  Field('warmup_epochs', 0.0, 'epochs of linear rise from 0', low=0),
+  Field('name', 'step', choices=('step', 'cosine', 'constant'), help=
+    'learning rate over time'),
+  Field('step_epochs', 40, low=1, help='step: epochs per drop'),
+  Field('step_factor', 0.1, above=0, high=1, help='step: factor of each drop'),
+  Field('warmup_epochs', 0.0, low=0, help='epochs of linear rise from 0'),
 )
+# fmt: on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,6 +156,7 @@ NETWORKS: Registry[NetworkEntry] = Registry('network')
 NETWORKS['spiking_resnet'] = NetworkEntry(_build_resnet, _RESNET)
 NETWORKS['spiking_vgg16'] = NetworkEntry(models.SpikingVGG, _VGG)
 
+# The fields that decide which others there are.
 _CHOSEN = {
   'model': Field('name', 'spiking_resnet', 'network', choices=NETWORKS),
   'data': Field('name', 'cifar10', 'data set', choices=data_lib.DATASETS),
@@ -242,10 +164,8 @@ _CHOSEN = {
 }
 
 
-def declared_fields(
-  model: str, data: str, unit: str
-) -> dict[str, tuple[Field, ...]]:
-  """Fields of each section of a configuration, of the top level under ''.
+def declared_fields(model: str, data: str, unit: str) -> dict[str, Field]:
+  """Fields of a configuration, with dotted names, such as 'optimizer.name'.
 
   Args:
     model: name of the network.
@@ -255,45 +175,42 @@ def declared_fields(
   Raises:
     UserError: one of the names is unknown.
   """
-  for section, name in ('model', model), ('data', data), ('unit', unit):
+  names = {'model': model, 'data': data, 'unit': unit}
+  for section, name in names.items():
     _CHOSEN[section].check(name, f'config.{section}')
   entry = data_lib.DATASETS[data]
-  data_fields, time_steps = _STORAGE, {}
-  if entry.num_classes is None:  # Arrays of the user's own.
-    data_fields = _ARRAYS
-  if entry.frames is not None:
-    time_steps = {'time_steps': entry.frames.time_steps}
-    data_fields += _with_defaults(
-      _FRAMES,
-      split=entry.default_split,
-      binning=entry.frames.binning,
-      window_ms=entry.frames.window_us / 1000,
-      downsample=float(entry.frames.downsample),
-    )
-  return {
-    '': _RUN,
-    'data': (_named('data', data), *data_fields),
+  # Arrays of the user's own have no storage, and no classes before they come.
+  data_fields = _STORAGE if entry.num_classes is not None else _ARRAYS
+  network_fields = (*NETWORKS[model].fields, *_EVERY_NETWORK)
+  frames, values = entry.frames, {}
+  if frames is not None:
+    data_fields += _FRAMES
+    values = {
+      'data.split': entry.default_split,
+      'data.binning': frames.binning,
+      'data.window_ms': frames.window_us / 1000,
+      'data.downsample': float(frames.downsample),
+      'model.time_steps': frames.time_steps,
+    }
+  sections = {
+    'data': data_fields,
     'augment': data_lib.augmentation_fields(entry.is_frames),
-    'model': (
-      _named('model', model),
-      *NETWORKS[model].fields,
-      *_with_defaults(_EVERY_MODEL, **time_steps),
-    ),
-    'unit': (_named('unit', unit), *fields_of(UNITS[unit])),
+    'model': network_fields,
+    'unit': fields_of(UNITS[unit]),
     'optimizer': _OPTIMIZER,
     'schedule': _SCHEDULE,
   }
-
-
-def _named(section, name):
-  return dataclasses.replace(_CHOSEN[section], default=name)
-
-
-def _with_defaults(fields, **values):
-  return tuple(
-    dataclasses.replace(field, default=values.get(field.name, field.default))
-    for field in fields
-  )
+  declared = {field.name: field for field in _RUN}
+  for section, fields in sections.items():
+    if section in names:
+      values[f'{section}.name'] = names[section]
+      fields = (_CHOSEN[section], *fields)
+    for field in fields:
+      name = f'{section}.{field.name}'
+      declared[name] = dataclasses.replace(
+        field, name=name, default=values.get(name, field.default)
+      )
+  return declared
 
 
 def default(
@@ -314,12 +231,11 @@ def default(
   Raises:
     UserError: one of the names is unknown.
   """
-  config = ml_collections.ConfigDict()
-  for section, fields in declared_fields(model, data, unit).items():
-    if section:
-      config[section] = ml_collections.ConfigDict()
-    (config[section] if section else config).update(defaults(fields))
-  return config.lock()
+  tree = {'augment': {}}  # There even if nothing can be augmented.
+  for name, field in declared_fields(model, data, unit).items():
+    section, _, leaf = name.rpartition('.')
+    (tree.setdefault(section, {}) if section else tree)[leaf] = field.default
+  return ml_collections.ConfigDict(tree).lock()
 
 
 def validate(config: ml_collections.ConfigDict, num_devices: int) -> None:
@@ -332,15 +248,19 @@ def validate(config: ml_collections.ConfigDict, num_devices: int) -> None:
   Raises:
     UserError: names the first field that is wrong and what it may be.
   """
-  names = {section: config[section]['name'] for section in _CHOSEN}
-  declared = declared_fields(**names)
-  _check_names(config, declared, names)
-  for section, fields in declared.items():
-    values = config[section] if section else config
-    for field in fields:
-      field.check(
-        values[field.name], f'config.{section}' if section else 'config'
-      )
+  values, declared = flatten(config), _declared_fields_of(config)
+  if different := values.keys() ^ declared.keys():
+    field = min(different)
+    section = field.partition('.')[0]
+    section = section if section in _CHOSEN else 'data'
+    name = config[section]['name']
+    verb = 'is no field of' if field in values else 'is missing for'
+    raise UserError(
+      f'config.{field} {verb} {name}; config.{section}.name is chosen where the '
+      f'configuration is made, by default_config({section}={name!r})'
+    )
+  for name, field in declared.items():
+    field.check(values[name])
   for name in ('batch_size', 'eval_batch_size'):
     if config[name] % num_devices:
       near = max(1, round(config[name] / num_devices)) * num_devices
@@ -350,24 +270,8 @@ def validate(config: ml_collections.ConfigDict, num_devices: int) -> None:
       )
 
 
-def _check_names(config, declared, names):
-  """Checks that there are the declared fields and no others."""
-  expected = {
-    f'{section}.{field.name}' if section else field.name
-    for section, fields in declared.items()
-    for field in fields
-  }
-  present = flatten(config)
-  if present.keys() == expected:
-    return
-  field = min(present.keys() ^ expected)
-  section = field.partition('.')[0]
-  section = section if section in names else 'data'
-  raise UserError(
-    f'config.{field} {"is no field" if field in present else "is missing"} for '
-    f'{names[section]}; config.{section}.name is chosen where the '
-    f'configuration is made, as default({section}={names[section]!r}) does'
-  )
+def _declared_fields_of(config):
+  return declared_fields(**{name: config[name]['name'] for name in _CHOSEN})
 
 
 def build_model(
@@ -404,19 +308,13 @@ def is_float64(config: ml_collections.ConfigDict) -> bool:
 
 def help_text(config: ml_collections.ConfigDict) -> str:
   """Lists every field with its value, explanation and range."""
-  lines = []
-  names = {section: config[section]['name'] for section in _CHOSEN}
-  for section, fields in declared_fields(**names).items():
-    values = config[section] if section else config
-    for field in fields:
-      flag = f'{section}.{field.name}' if section else field.name
-      text = field.help + (f' ({field.range})' if field.range else '')
-      lines += [
-        f'  --config.{flag}={values[field.name]}',
-        *textwrap.wrap(
-          text, 72, initial_indent=' ' * 6, subsequent_indent=' ' * 6
-        ),
-      ]
+  values, lines = flatten(config), []
+  for name, field in _declared_fields_of(config).items():
+    text = field.help + (f' ({field.range})' if field.range else '')
+    lines.append(f'  --config.{name}={values[name]}')
+    lines += textwrap.wrap(
+      text, 80, initial_indent=' ' * 6, subsequent_indent=' ' * 6
+    )
   return '\n'.join(lines)
 
 
@@ -444,8 +342,7 @@ def from_json(stored: Mapping) -> ml_collections.ConfigDict:
       is not registered.
   """
   try:
-    names = {section: stored[section]['name'] for section in _CHOSEN}
-    config = default(**names)
+    config = default(**{name: stored[name]['name'] for name in _CHOSEN})
     config.update(ml_collections.ConfigDict(_tuples(stored)))
   except UserError:
     raise

@@ -1,9 +1,22 @@
 """A configuration and data small enough to train in a test."""
 
+import functools
+import types
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
 import numpy as np
 
 from mlf_jax import data
+from mlf_jax.training import config as config_lib
+from mlf_jax.training import dataset as dataset_lib
 from mlf_jax.training import default_config
+from mlf_jax.training import state as state_lib
+from mlf_jax.training import step as step_lib
+from mlf_jax.training.losses import LOSSES
+from mlf_jax.training.optimizer import make_optimizer, make_schedule
+from tests import quick
 
 # The same on the command line, after `--config=digits`.
 FLAGS = (
@@ -60,4 +73,50 @@ def dataset(shape, n=48, num_classes=4):
     scale=255.0,
     mean=(0.5,) * shape[-1],
     std=(0.25,) * shape[-1],
+  )
+
+
+class Built(NamedTuple):
+  """The parts of a training step, without a run around them."""
+
+  dataset: data.Dataset
+  model: nn.Module
+  state: state_lib.TrainState
+  train_step: Callable
+  eval_step: Callable
+
+
+def built(config, shape, axis_name=None, **replacements):
+  """The steps of a configuration for samples of a shape, with drawn weights.
+
+  Args:
+    config: the configuration.
+    shape: shape of a sample.
+    axis_name: axis over which the batch is divided.
+    **replacements: other `optimizer` or `normalize` of the training step.
+  """
+  samples = dataset(shape)
+  model = config_lib.build_model(config, samples.num_classes, axis_name)
+  parts = {
+    'optimizer': make_optimizer(config, make_schedule(config, 3, 6)),
+    'normalize': dataset_lib.normalizer(config, samples),
+    **replacements,
+  }
+  # Drawing the weights with JAX takes longer than compiling the step.
+  alone = model.clone(axis_name=None)
+  drawn = types.SimpleNamespace(init=lambda key, x: quick.variables(alone, x))
+  state = state_lib.init_state(
+    drawn, parts['optimizer'], config.seed, shape, config.ema_decay > 0
+  )
+  return Built(
+    samples,
+    model,
+    state,
+    functools.partial(step_lib.train_step, model=model, config=config, **parts),
+    functools.partial(
+      step_lib.eval_step,
+      model=model,
+      loss=LOSSES[config.loss],
+      normalize=parts['normalize'],
+    ),
   )
