@@ -20,7 +20,8 @@ def materialise(counts: jax.Array) -> jax.Array:
   """
 
   def loop(counts):
-    never = jnp.iinfo(counts.dtype).max
+    # As a Python integer, the largest uint32 would not be accepted.
+    never = counts.dtype.type(jnp.iinfo(counts.dtype).max)
     return jax.lax.while_loop(
       # The array may be empty.
       lambda c: (c.reshape(-1)[:1] == never).any(),
