@@ -1,21 +1,23 @@
-"""Makes the pictures of the README: `python docs/figures.py`.
+"""Draws the pictures of the documents: `python docs/figures.py`.
 
-With `--workdir DIR`, that of a run of `configs/moving_digits.py`, the picture
-of a recording shows the trained network instead of one that was never trained.
+With `--workdir DIR`, the directory of a run of `configs/moving_digits.py`, the
+picture of a recording shows the trained network instead of an untrained one.
 """
 
 import argparse
 import pathlib
-import runpy
 
+import jax
+
+from mlf_jax import training
 from mlf_jax.analysis import event_plots, plots
-from mlf_jax.data import moving_digits
-from mlf_jax.training import config as config_lib
-from mlf_jax.training import evaluation, workdir
-from mlf_jax.training import run as run_lib
+from mlf_jax.configs import moving_digits as configuration
+from mlf_jax.data.events import moving_digits
+from mlf_jax.training.config import build_model
+from mlf_jax.training.dataset import load_dataset, load_options
 
 FOLDER = pathlib.Path(__file__).parent
-# Test samples; the first one is shown.
+# Test samples that are normalised together; the first one is shown.
 BATCH = 64
 
 
@@ -33,29 +35,26 @@ def main():
 
 
 def recording(directory: pathlib.Path | None):
-  """A moving digit, its frames and the spikes of the first layer."""
+  """Draws a moving digit, its frames and the spikes of the first layer."""
   if directory:
-    config = config_lib.from_json(workdir.read_json(directory / 'config.json'))
+    config, model, _, state = training.restore(directory)
+    variables = state.eval_variables
   else:
-    config = runpy.run_path(FOLDER.parent / 'configs' / 'moving_digits.py')[
-      'get_config'
-    ]()
-  run = run_lib.load(config)
-  if directory:
-    _, state = evaluation.restore(directory, run)
-  else:
-    state = run_lib.init_state(run)
-  frames = run.test_set.images[:BATCH]
-  model = config_lib.make_model(config, run.test_set.num_classes, None)
+    config = configuration.get_config()
+    model = build_model(config, num_classes=10)
+  frames = load_dataset(config).test.images[:BATCH]
+  if not directory:
+    key = jax.random.key(config.seed)
+    variables = jax.jit(model.init)(key, frames[:1])
   spikes = event_plots.first_spikes(
-    model, state.eval_variables, frames, train=directory is None
+    model, variables, frames, train=directory is None
   )
   events, _ = moving_digits.recordings('test')
   return event_plots.recording(
     events[0],
-    run_lib.frames_of(config),
+    load_options(config).frames,
     spikes[0],
-    num_levels=len(config.model.thresholds),
+    num_levels=len(config.unit.thresholds),
     layer='first layer, ' + ('trained' if directory else 'not trained'),
   )
 
