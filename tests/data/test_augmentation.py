@@ -7,8 +7,14 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from mlf_jax import data
+from mlf_jax.data.events import augmentation as events
+from mlf_jax.fields import Field
+from tests import quick
 
 PADDING = 2
+FRAMES = (4, 9, 8, 2)
+flip = quick.jit(data.random_flip)
+crop = quick.jit(data.random_crop, static_argnums=2)
 
 
 def draw_images(batch, *sample_shape):
@@ -22,16 +28,12 @@ def draw_keys(batch, seed=0, step=0):
   return data.sample_keys(seed, step, jnp.arange(batch, dtype=jnp.int32))
 
 
-def pairs(images, results):
-  return zip(np.asarray(images), np.asarray(results), strict=True)
-
-
-def crop_offsets(image, cropped):
-  """Returns every (top, left) at which `cropped` lies in the padded image."""
+def crop_offset(image, cropped):
+  """Returns the (top, left) at which `cropped` lies in the padded image."""
   height, width = image.shape[-3:-1]
   sides = [(0, 0)] * (image.ndim - 3) + [(PADDING, PADDING)] * 2 + [(0, 0)]
   padded = np.pad(image, sides)
-  return [
+  (offset,) = [
     (top, left)
     for top in range(2 * PADDING + 1)
     for left in range(2 * PADDING + 1)
@@ -39,67 +41,34 @@ def crop_offsets(image, cropped):
       padded[..., top : top + height, left : left + width, :], cropped
     )
   ]
+  return offset
 
 
 @pytest.mark.parametrize('sample_shape', [(5, 6, 3), (3, 5, 6, 2)])
-def test_flip_mirrors_columns_of_half_of_the_samples(sample_shape):
-  images = draw_images(400, *sample_shape)
-  flipped = data.random_flip(draw_keys(400), images)
-  assert flipped.dtype == images.dtype
-  mirrored = 0
-  for image, result in zip(
-    np.asarray(images), np.asarray(flipped), strict=True
+def test_flip_and_crop_draw_independently_from_the_same_keys(sample_shape):
+  images, keys = draw_images(600, *sample_shape), draw_keys(600)
+  flipped = np.asarray(flip(keys, images))
+  cropped = np.asarray(crop(keys, images, PADDING))
+  assert flipped.dtype == cropped.dtype == images.dtype
+  draws = []
+  for image, mirrored, part in zip(
+    np.asarray(images), flipped, cropped, strict=True
   ):
-    if not np.array_equal(image, result):
-      np.testing.assert_array_equal(image[..., ::-1, :], result)
-      mirrored += 1
-  # Binomial with mean 200 and standard deviation 10.
-  assert 150 < mirrored < 250
-
-
-def test_flip_with_the_same_keys_is_an_involution():
-  images, keys = draw_images(64, 5, 6, 3), draw_keys(64)
-  once = data.random_flip(keys, images)
-  assert not np.array_equal(once, images)
-  np.testing.assert_array_equal(data.random_flip(keys, once), images)
-
-
-@pytest.mark.parametrize('sample_shape', [(5, 6, 3), (3, 5, 6, 2)])
-def test_crop_is_a_slice_of_the_zero_padded_image_at_any_offset(sample_shape):
-  images = draw_images(600, *sample_shape)
-  cropped = data.random_crop(draw_keys(600), images, PADDING)
-  assert cropped.shape == images.shape
-  assert cropped.dtype == images.dtype
-  counts = {}
-  for image, result in zip(
-    np.asarray(images), np.asarray(cropped), strict=True
-  ):
-    (offset,) = crop_offsets(image, result)
-    counts[offset] = counts.get(offset, 0) + 1
-  assert len(counts) == (2 * PADDING + 1) ** 2
-  # Binomial with mean 24 and standard deviation 4.8.
-  assert max(counts.values()) < 54
-
-
-def test_no_padding_leaves_the_image():
-  images = draw_images(8, 5, 6, 3)
-  np.testing.assert_array_equal(
-    data.random_crop(draw_keys(8), images, 0), images
-  )
-
-
-def test_flip_and_crop_draw_independently_from_the_same_keys():
-  images, keys = draw_images(600, 5, 6, 3), draw_keys(600)
-  flipped = data.random_flip(keys, images)
-  cropped = data.random_crop(keys, images, PADDING)
-  was_flipped = np.any(np.asarray(flipped != images), axis=(1, 2, 3))
-  tops, lefts = np.transpose(
-    [crop_offsets(image, result)[0] for image, result in pairs(images, cropped)]
-  )
+    is_flipped = not np.array_equal(image, mirrored)
+    if is_flipped:
+      np.testing.assert_array_equal(image[..., ::-1, :], mirrored)
+    draws.append((is_flipped, *crop_offset(image, part)))
+  flips, tops, lefts = np.transpose(draws).astype(float)
+  # Binomial with mean 300 and standard deviation 12.
+  assert 240 < flips.sum() < 360
+  counts = np.unique(np.stack([tops, lefts]), axis=1, return_counts=True)[1]
+  # All places; binomial with mean 24 and standard deviation 4.8.
+  assert len(counts) == (2 * PADDING + 1) ** 2 and counts.max() < 54
   # A correlation of 600 independent pairs has standard deviation 0.04.
-  assert abs(np.corrcoef(was_flipped, tops)[0, 1]) < 0.2
-  assert abs(np.corrcoef(was_flipped, lefts)[0, 1]) < 0.2
-  assert abs(np.corrcoef(tops, lefts)[0, 1]) < 0.2
+  correlation = np.corrcoef([flips, tops, lefts])
+  assert np.abs(correlation - np.eye(3)).max() < 0.2
+  np.testing.assert_array_equal(flip(keys, flipped), images)
+  np.testing.assert_array_equal(crop(keys, images, 0), images)
 
 
 def test_keys_differ_between_seeds_steps_and_positions():
@@ -109,15 +78,10 @@ def test_keys_differ_between_seeds_steps_and_positions():
     for step in range(3)
   ]
   assert len(np.unique(np.concatenate(keys), axis=0)) == 9 * 16
-
-
-def test_keys_are_the_same_for_traced_seed_and_step():
-  traced = jax.jit(data.sample_keys)(
-    jnp.int32(5), jnp.int32(7), jnp.arange(4, dtype=jnp.int32)
+  traced = quick.jit(data.sample_keys)(
+    jnp.int32(1), jnp.int32(2), jnp.arange(16, dtype=jnp.int32)
   )
-  np.testing.assert_array_equal(
-    jax.random.key_data(traced), jax.random.key_data(draw_keys(4, 5, 7))
-  )
+  np.testing.assert_array_equal(jax.random.key_data(traced), keys[5])
 
 
 def augment(images, position):
@@ -128,46 +92,124 @@ def augment(images, position):
 def test_result_does_not_depend_on_how_the_batch_is_divided():
   images = draw_images(16, 5, 6, 3)
   position = jnp.arange(16, dtype=jnp.int32)
-  whole = augment(images, position)
-
-  halves = [augment(images[h], position[h]) for h in np.split(np.arange(16), 2)]
+  once = quick.jit(augment)
+  whole = once(images, position)
+  halves = [once(images[h], position[h]) for h in np.split(np.arange(16), 2)]
   np.testing.assert_array_equal(np.concatenate(halves), whole)
-
   mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
-  by_batch = NamedSharding(mesh, PartitionSpec('data'))
-  sharded = jax.jit(augment)(*jax.device_put((images, position), by_batch))
-  np.testing.assert_array_equal(sharded, whole)
-
+  by_batch = PartitionSpec('data')
   mapped = jax.shard_map(
-    augment,
-    mesh=mesh,
-    in_specs=PartitionSpec('data'),
-    out_specs=PartitionSpec('data'),
-    check_vma=False,
+    augment, mesh=mesh, in_specs=by_batch, out_specs=by_batch, check_vma=False
   )
-  np.testing.assert_array_equal(jax.jit(mapped)(images, position), whole)
+  sharded = jax.device_put((images, position), NamedSharding(mesh, by_batch))
+  for function in (augment, mapped):
+    np.testing.assert_array_equal(quick.jit(function)(*sharded), whole)
 
 
-@pytest.mark.parametrize('shape', [(4, 5, 6, 3), (4, 2, 5, 6, 3)])
-def test_normalize_is_per_channel_in_units_of_the_scaled_image(shape):
-  images = draw_images(*shape)
-  mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-  result = data.normalize(images, 255, mean, std, jnp.float32)
-  assert result.dtype == jnp.float32
-  expected = (np.asarray(images) / 255 - mean) / std
-  np.testing.assert_allclose(result, expected, atol=1e-6)
+def test_every_draw_has_a_stream_of_its_own():
+  streams = [
+    value
+    for module in (data.augmentation, events)
+    for name, value in vars(module).items()
+    if name.endswith('_STREAM')
+  ]
+  assert len(streams) == len(set(streams)) == 7
 
 
-def test_normalize_computes_in_full_precision_before_it_rounds():
-  images = draw_images(4, 5, 6, 1)
-  wide = data.normalize(images, 16, (0.3,), (0.37,), jnp.float32)
-  half = data.normalize(images, 16, (0.3,), (0.37,), jnp.bfloat16)
-  assert half.dtype == jnp.bfloat16
-  np.testing.assert_array_equal(half, wide.astype(jnp.bfloat16))
+# --- The configured augmentations of a batch ---
+
+ALL = {
+  'flip': True,
+  'translation': 2,
+  'rotation': 50.0,
+  'cutout': 3,
+  'event_drop': 0.25,
+  'time_shift': 1,
+}
 
 
-def test_normalize_in_double_precision(x64):
-  images = draw_images(4, 5, 6, 1)
-  result = data.normalize(images, 255, (0.3,), (0.37,), jnp.float64)
-  expected = (np.asarray(images) / 255 - 0.3) / 0.37
-  np.testing.assert_allclose(result, expected, rtol=1e-14)
+def batch_of(with_partners=False):
+  random = np.random.default_rng(1)
+  frames = random.integers(0, 256, (16, *FRAMES), np.uint8)
+  split = data.Split(frames, np.arange(16, dtype=np.int32) % 5)
+  return data.train_batch(split, 16, 0, 0, with_partners)
+
+
+def augmented(settings):
+  batch = batch_of(data.needs_partners(settings))
+  normalize = lambda x: x.astype(jnp.float32) - 5
+  function = lambda step, batch: data.augment_batch(
+    settings, 0, step, batch, normalize, num_classes=5
+  )
+  return batch, quick.jit(function)(jnp.int32(4), batch)
+
+
+def test_augmentations_follow_one_another_on_raw_counts():
+  batch, (inputs, labels) = augmented(ALL)
+
+  @quick.jit
+  def one_after_another(position, frames):
+    keys = data.sample_keys(0, 4, position)
+    frames = data.random_flip(keys, frames)
+    frames = data.random_crop(keys, frames, 2)
+    frames = events.random_rotation(keys, frames, 50.0)
+    frames = events.random_cutout(keys, frames, 3)
+    frames = events.drop_events(keys, frames, 0.25)
+    return events.random_time_shift(keys, frames, 1)
+
+  frames = one_after_another(batch['position'], batch['image'])
+  np.testing.assert_array_equal(inputs, frames.astype(jnp.float32) - 5)
+  np.testing.assert_array_equal(labels, np.eye(5)[batch['label']])
+
+
+def test_both_samples_of_a_mixture_are_what_they_are_alone():
+  settings = {'flip': True, 'translation': 2}
+  _, (alone, labels) = augmented(settings)
+  batch, (inputs, soft_labels) = augmented({**settings, 'mixup': 0.7})
+  keys = data.sample_keys(0, 4, batch['position'])
+  shares = quick.jit(events.mix_shares, static_argnums=1)(keys, 0.7)
+  partners = batch['partner_position']
+  for mixed, own in ((inputs, alone), (soft_labels, labels)):
+    expected = events.mix_up(shares, own, own[partners])
+    np.testing.assert_allclose(mixed, expected, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(soft_labels.sum(1), 1, rtol=1e-6)
+
+
+def test_what_is_off_leaves_no_trace():
+  off = {
+    field.name: type(field.default)()
+    for field in data.augmentation_fields(True)
+  }
+  trace = lambda settings: str(
+    jax.make_jaxpr(
+      lambda batch: data.augment_batch(settings, 0, 4, batch, jnp.float32, 5)
+    )(batch_of())
+  )
+  assert trace(off) == trace({})
+  assert 'random_bits' not in trace(off)
+
+
+def test_each_kind_of_samples_has_the_fields_of_its_augmentations():
+  images, frames = (
+    {field.name: field.default for field in data.augmentation_fields(kind)}
+    for kind in (False, True)
+  )
+  assert images == {'flip': True, 'crop_padding': 4}
+  # The method's paper does not augment event data.
+  assert not any(frames.values())
+  assert list(frames) == [*ALL, 'mixup']
+
+
+def test_an_augmentation_of_your_own_is_one_entry(monkeypatch):
+  monkeypatch.setitem(
+    data.AUGMENTATIONS,
+    'invert',
+    data.Augmentation(
+      lambda keys, images, amount: amount - images,
+      image_field=Field('invert', 0, 'subtract images from this value'),
+    ),
+  )
+  assert 'invert' in {f.name for f in data.augmentation_fields(False)}
+  assert 'invert' not in {f.name for f in data.augmentation_fields(True)}
+  batch, (inputs, _) = augmented({'invert': 255})
+  np.testing.assert_array_equal(inputs, 250.0 - batch['image'])
