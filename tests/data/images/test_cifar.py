@@ -7,6 +7,7 @@ import http.server
 import io
 import json
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import PIL.Image
 import pytest
 
 from mlf_jax import data
-from mlf_jax.data import cifar_archive
+from mlf_jax.data.images import cifar
 from mlf_jax.errors import UserError
 from tests.data import miniature
 
@@ -32,7 +33,7 @@ other_checksum = pytest.mark.filterwarnings('ignore:.*has SHA-256')
 
 @pytest.fixture
 def places(tmp_path):
-  """Returns the keyword arguments of `load`, with a miniature CIFAR-10."""
+  """Where a miniature CIFAR-10 archive and its prepared data lie."""
   manual = tmp_path / 'manual'
   manual.mkdir()
   miniature.write_cifar10_archive(manual / 'cifar-10-binary.tar.gz', 4, 0)
@@ -43,9 +44,13 @@ def archive_path(places):
   return pathlib.Path(places['manual_dir'], 'cifar-10-binary.tar.gz')
 
 
-def one_line_error(places, split='train'):
+def load(places, name='cifar10'):
+  return data.load(name, data.LoadOptions(**places))
+
+
+def one_line_error(places):
   with pytest.raises(UserError) as info:
-    data.load('cifar10', split, **places)
+    load(places)
   assert '\n' not in str(info.value)
   return str(info.value)
 
@@ -53,28 +58,26 @@ def one_line_error(places, split='train'):
 @other_checksum
 @pytest.mark.parametrize('name', ['cifar10', 'cifar100'])
 def test_loaded_samples_are_those_of_the_archive(name, tmp_path):
-  filename = cifar_archive.ARCHIVES[name].filename
-  written = WRITERS[name](tmp_path / filename, per_file=5, seed=1)
+  archive = cifar.ARCHIVES[name]
+  written = WRITERS[name](tmp_path / archive.filename, per_file=5, seed=1)
+  places = {'data_dir': str(tmp_path / 'data'), 'manual_dir': str(tmp_path)}
+  dataset = load(places, name)
   for split, images, labels in (
-    ('train', *written[:2]),
-    ('test', *written[2:]),
+    (dataset.train, *written[:2]),
+    (dataset.test, *written[2:]),
   ):
-    dataset = data.load(
-      name, split, data_dir=str(tmp_path / 'data'), manual_dir=str(tmp_path)
-    )
-    np.testing.assert_array_equal(dataset.images, images)
-    np.testing.assert_array_equal(dataset.labels, labels)
-    assert dataset.images.dtype == np.uint8
-    assert dataset.labels.dtype == np.int32
-    assert dataset.num_classes == int(name.removeprefix('cifar'))
-    assert (dataset.split, dataset.split_name) == (split, 'official')
+    np.testing.assert_array_equal(split.images, images)
+    np.testing.assert_array_equal(split.labels, labels)
+    assert (split.images.dtype, split.labels.dtype) == (np.uint8, np.int32)
+  assert dataset.num_classes == int(name.removeprefix('cifar'))
+  assert dataset.split_name == 'official'
 
 
 @other_checksum
 def test_prepared_folder_has_the_layout_of_the_library(places):
   import tensorflow_datasets as tfds
 
-  data.load('cifar10', 'train', **places)
+  load(places)
   builder = tfds.builder_from_directory(f'{places["data_dir"]}/cifar10/3.0.2')
   assert builder.info.full_name == 'cifar10/3.0.2'
   assert builder.info.supervised_keys == ('image', 'label')
@@ -103,7 +106,7 @@ def test_coarse_labels_of_cifar100_are_stored(tmp_path):
   members['test.bin'] = miniature.records(images, [19, 0, 7], [99, 1, 50])
   miniature.write_archive(path, folder, members)
   places = {'data_dir': str(tmp_path / 'data'), 'manual_dir': str(path)}
-  assert data.load('cifar100', 'test', **places).labels.tolist() == [99, 1, 50]
+  assert load(places, 'cifar100').test.labels.tolist() == [99, 1, 50]
   source = tfds.builder_from_directory(
     tmp_path / 'data' / 'cifar100' / '3.0.2'
   ).as_data_source('test')
@@ -113,34 +116,32 @@ def test_coarse_labels_of_cifar100_are_stored(tmp_path):
 
 @other_checksum
 def test_prepared_data_needs_no_archive(places):
-  first = data.load('cifar10', 'train', **places)
+  first = load(places)
   archive_path(places).unlink()
-  again = data.load('cifar10', 'train', data_dir=places['data_dir'])
-  assert again.split_hash == first.split_hash
-  # What the method's paper normalises with.
+  again = load({'data_dir': places['data_dir']})
+  assert again.train.split_hash == first.train.split_hash
+  # The statistics of the method's paper.
   assert again.mean == (0.4914, 0.4822, 0.4465)
   assert again.std == (0.2023, 0.1994, 0.2010)
 
 
 @other_checksum
 def test_default_folder_is_that_of_the_library(places, monkeypatch):
-  prepared = data.load('cifar10', 'test', **places)
+  prepared = load(places)
   monkeypatch.setenv('TFDS_DATA_DIR', places['data_dir'])
-  assert data.load('cifar10', 'test').split_hash == prepared.split_hash
+  assert load({}).test.split_hash == prepared.test.split_hash
 
 
 @other_checksum
 def test_newest_complete_version_is_read(places):
-  prepared = data.load('cifar10', 'test', **places)
+  prepared = load(places)
   root = pathlib.Path(places['data_dir'], 'cifar10')
   (root / '3.0.2').rename(root / '3.0.10')
   for name in ('3.0.9', 'incomplete.ABCDEF_3.0.11'):
     (root / name).mkdir()
     (root / name / 'dataset_info.json').write_text('{}')
   (root / '4.0.0').mkdir()
-  assert data.load('cifar10', 'test', **places).split_hash == (
-    prepared.split_hash
-  )
+  assert load(places).test.split_hash == prepared.test.split_hash
 
 
 def convert_to_tfrecord(folder):
@@ -172,12 +173,12 @@ def convert_to_tfrecord(folder):
 
 @other_checksum
 def test_tfrecord_folder_is_read_without_tensorflow(places):
-  before = {s: data.load('cifar10', s, **places) for s in ('train', 'test')}
+  before = load(places)
   folder = pathlib.Path(places['data_dir'], 'cifar10', '3.0.2')
   convert_to_tfrecord(folder)
-  for split, dataset in before.items():
-    again = data.load('cifar10', split, **places)
-    assert again.split_hash == dataset.split_hash
+  again = load(places)
+  assert again.train.split_hash == before.train.split_hash
+  assert again.test.split_hash == before.test.split_hash
   shard = folder / 'cifar10-train.tfrecord-00001-of-00002'
   shard.write_bytes(shard.read_bytes()[:-9])
   assert 'ends in the middle of a record' in one_line_error(places)
@@ -196,13 +197,12 @@ def test_tfrecord_folder_is_read_without_tensorflow(places):
   ids=['missing', 'truncated', 'zeros'],
 )
 def test_damaged_shard_is_named(places, damage):
-  data.load('cifar10', 'train', **places)
+  load(places)
   folder = pathlib.Path(places['data_dir'], 'cifar10', '3.0.2')
   damage(folder / 'cifar10-train.array_record-00000-of-00001')
   message = one_line_error(places)
   assert str(folder) in message
   assert 'delete the folder' in message
-  assert len(data.load('cifar10', 'test', **places)) == 4
 
 
 @other_checksum
@@ -219,9 +219,9 @@ def test_interrupted_preparation_leaves_nothing(places, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(PIL.Image.Image, 'save', interrupted_save)
     with pytest.raises(KeyboardInterrupt):
-      data.load('cifar10', 'train', **places)
+      load(places)
   assert not list(pathlib.Path(places['data_dir'], 'cifar10').iterdir())
-  assert len(data.load('cifar10', 'train', **places)) == 20
+  assert len(load(places).train) == 20
 
 
 @other_checksum
@@ -237,34 +237,25 @@ def killed_save(*args):
     os.kill(os.getpid(), signal.SIGKILL)
   save(*args)
 PIL.Image.Image.save = killed_save
-data.load('cifar10', 'train', **{places!r})
+data.load('cifar10', data.LoadOptions(**{places!r}))
 """
   done = subprocess.run([sys.executable, '-c', code], capture_output=True)
   assert done.returncode == -signal.SIGKILL
   root = pathlib.Path(places['data_dir'], 'cifar10')
   assert list(root.iterdir()), 'it was to be killed in the middle'
   assert not (root / '3.0.2').exists()
-  assert len(data.load('cifar10', 'train', **places)) == 20
+  assert len(load(places).train) == 20
 
 
+@other_checksum
 def test_full_disk_is_a_one_line_error(places):
-  code = f"""
-import resource, warnings
-from mlf_jax import data
-from mlf_jax.errors import UserError
-warnings.simplefilter('ignore')
-_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
-try:
-  data.load('cifar10', 'train', **{places!r})
-except UserError as error:
-  print(error)
-"""
-  done = subprocess.run(
-    [sys.executable, '-c', code], capture_output=True, text=True, check=True
-  )
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+  try:
+    message = one_line_error(places)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
   folder = pathlib.Path(places['data_dir'], 'cifar10')
-  (message,) = done.stdout.splitlines()
   assert f'{folder / "3.0.2"} cannot be written' in message
   assert not list(folder.iterdir())
 
@@ -278,35 +269,28 @@ def test_two_preparations_at_once_both_succeed(places, monkeypatch):
     # In the middle of the outer preparation another one runs to its end.
     monkeypatch.setattr(PIL.Image.Image, 'save', save)
     if not inner:
-      inner.append(data.load('cifar10', 'train', **places))
+      inner.append(load(places))
     save(*args, **kwargs)
 
   monkeypatch.setattr(PIL.Image.Image, 'save', overtaken_save)
-  outer = data.load('cifar10', 'train', **places)
-  assert outer.split_hash == inner[0].split_hash
+  outer = load(places)
+  assert outer.train.split_hash == inner[0].train.split_hash
   folders = pathlib.Path(places['data_dir'], 'cifar10').iterdir()
   assert [folder.name for folder in folders] == ['3.0.2']
 
 
-def test_preparation_needs_no_tensorflow_and_keeps_stdout_free(places):
-  code = f"""
-import sys, warnings
-from mlf_jax import data
-warnings.simplefilter('ignore')
-data.load('cifar10', 'train', **{places!r})
-print('tensorflow' in sys.modules)
-"""
-  done = subprocess.run(
-    [sys.executable, '-c', code], capture_output=True, text=True, check=True
-  )
-  assert done.stdout == 'False\n'
+@other_checksum
+def test_preparation_needs_no_tensorflow_and_keeps_stdout_free(places, capfd):
+  load(places)
+  assert 'tensorflow' not in sys.modules
+  assert capfd.readouterr().out == ''
 
 
 def test_other_checksum_of_a_manual_archive_is_a_warning(places):
   found = hashlib.sha256(archive_path(places).read_bytes()).hexdigest()
-  published = cifar_archive.ARCHIVES['cifar10'].sha256
+  published = cifar.ARCHIVES['cifar10'].sha256
   with pytest.warns(UserWarning, match=f'{found}.*{published}'):
-    assert len(data.load('cifar10', 'train', **places)) == 20
+    assert len(load(places).train) == 20
 
 
 def test_archive_that_is_not_in_the_manual_folder(places):
@@ -319,9 +303,7 @@ def test_archive_that_is_not_in_the_manual_folder(places):
 @other_checksum
 def test_only_known_members_are_read_and_nothing_is_extracted(places, tmp_path):
   path = archive_path(places)
-  before = data.load(
-    'cifar10', 'train', data_dir=str(tmp_path / 'first'), manual_dir=str(path)
-  )
+  before = load({'data_dir': str(tmp_path / 'first'), 'manual_dir': str(path)})
   with tarfile.open(path) as tar:
     members = [(m, tar.extractfile(m).read()) for m in tar]
   with tarfile.open(path, 'w:gz') as tar:
@@ -334,8 +316,8 @@ def test_only_known_members_are_read_and_nothing_is_extracted(places, tmp_path):
     link = tarfile.TarInfo('cifar-10-batches-bin/test_batch.bin')
     link.type, link.linkname = tarfile.SYMTYPE, '/etc/passwd'
     tar.addfile(link)
-  after = data.load('cifar10', 'train', **places)
-  assert after.split_hash == before.split_hash
+  after = load(places)
+  assert after.test.split_hash == before.test.split_hash
   assert not list(tmp_path.rglob('escaped'))
 
 
@@ -346,52 +328,41 @@ def rewrite(path, **changed):
       member.name.split('/')[1]: tar.extractfile(member).read()
       for member in tar
     }
-  members.update({name.replace('-', '.'): c for name, c in changed.items()})
+  members |= changed
   kept = {name: c for name, c in members.items() if c is not None}
   miniature.write_archive(path, 'cifar-10-batches-bin', kept)
 
 
-@other_checksum
+def truncate(length):
+  return lambda path: path.write_bytes(path.read_bytes()[:length])
+
+
+def replace(name, content):
+  return lambda path: rewrite(path, **{name: content})
+
+
 @pytest.mark.parametrize(
   ('break_archive', 'complaint'),
   [
-    (lambda p: p.write_bytes(b''), 'cannot be read'),
     (lambda p: p.write_bytes(b'<html>not found</html>' * 99), 'cannot be read'),
-    (lambda p: p.write_bytes(p.read_bytes()[:40_000]), 'cannot be read'),
-    (lambda p: p.write_bytes(p.read_bytes()[:-9]), 'cannot be read'),
+    *((truncate(length), 'cannot be read') for length in (0, 40_000, -9)),
+    (replace('data_batch_3.bin', None), 'lacks cifar-10-batches-bin/data_batc'),
     (
-      lambda p: rewrite(p, **{'data_batch_3.bin': None}),
-      'lacks cifar-10-batches-bin/data_batch_3.bin',
-    ),
-    (
-      lambda p: rewrite(p, **{'test_batch.bin': bytes(3073 + 3072)}),
+      replace('test_batch.bin', bytes(3073 + 3072)),
       'test_batch.bin has 6145 bytes, not a multiple of the 3073',
     ),
+    (replace('test_batch.bin', b''), 'test_batch.bin has 0 bytes'),
     (
-      lambda p: rewrite(p, **{'test_batch.bin': b''}),
-      'test_batch.bin has 0 bytes',
-    ),
-    (
-      lambda p: rewrite(p, **{'test_batch.bin': b'\x0a' + bytes(3072)}),
+      replace('test_batch.bin', b'\x0a' + bytes(3072)),
       'test_batch.bin holds the label 10',
     ),
     (
-      lambda p: rewrite(p, **{'batches.meta.txt': b'airplane\n'}),
+      replace('batches.meta.txt', b'airplane\n'),
       'batches.meta.txt names 1 classes, not 10',
     ),
   ],
-  ids=[
-    'empty',
-    'not-gzip',
-    'cut-in-half',
-    'cut-at-the-end',
-    'missing-member',
-    'record-length',
-    'no-record',
-    'label-range',
-    'class-names',
-  ],
 )
+@other_checksum
 def test_bad_archive_is_named(places, break_archive, complaint):
   path = archive_path(places)
   break_archive(path)
@@ -410,7 +381,7 @@ def test_data_dir_that_cannot_be_written(places, tmp_path):
 
 @other_checksum
 def test_folder_that_only_looks_prepared(places):
-  data.load('cifar10', 'train', **places)
+  load(places)
   folder = pathlib.Path(places['data_dir'], 'cifar10', '3.0.2')
   (folder / 'dataset_info.json').unlink()
   assert f'{folder} cannot be written' in one_line_error(places)
@@ -440,10 +411,10 @@ def served(folder):
 def publish(monkeypatch, url, content):
   """Makes this content the published archive, at this address."""
   monkeypatch.setitem(
-    cifar_archive.ARCHIVES,
+    cifar.ARCHIVES,
     'cifar10',
     dataclasses.replace(
-      cifar_archive.ARCHIVES['cifar10'],
+      cifar.ARCHIVES['cifar10'],
       url=f'{url}/cifar-10-binary.tar.gz',
       size=len(content),
       sha256=hashlib.sha256(content).hexdigest(),
@@ -461,15 +432,14 @@ def test_archive_is_downloaded_once(places, monkeypatch):
   content = pathlib.Path(manual, 'cifar-10-binary.tar.gz').read_bytes()
   with served(manual) as url:
     publish(monkeypatch, url, content)
-    dataset = data.load('cifar10', 'train', **places)
-  assert len(dataset) == 20
+    dataset = load(places)
+  assert len(dataset.train) == 20
   assert downloads(places) == ['cifar-10-binary.tar.gz']
-  # The server is gone: what was downloaded must do.
+  # The server is gone: the download is used again.
   for path in pathlib.Path(places['data_dir'], 'cifar10', '3.0.2').iterdir():
     path.unlink()
   path.parent.rmdir()
-  again = data.load('cifar10', 'train', **places)
-  assert again.split_hash == dataset.split_hash
+  assert load(places).train.split_hash == dataset.train.split_hash
 
 
 def test_download_with_another_checksum_is_an_error(places, monkeypatch):
@@ -477,7 +447,7 @@ def test_download_with_another_checksum_is_an_error(places, monkeypatch):
   with served(manual) as url:
     publish(monkeypatch, url, b'what was published')
     message = one_line_error(places)
-  assert cifar_archive.ARCHIVES['cifar10'].sha256 in message
+  assert cifar.ARCHIVES['cifar10'].sha256 in message
   assert not downloads(places)
 
 
@@ -500,7 +470,7 @@ def test_published_archives_are_those_of_the_library():
   import tensorflow_datasets as tfds
 
   sums = pathlib.Path(tfds.__file__).parent / 'url_checksums'
-  for name, archive in cifar_archive.ARCHIVES.items():
+  for name, archive in cifar.ARCHIVES.items():
     lines = (sums / f'{name}.txt').read_text().splitlines()
     listed = {line.split('\t')[0]: line.split('\t')[1:3] for line in lines}
     assert listed[archive.url] == [str(archive.size), archive.sha256]
