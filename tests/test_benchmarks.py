@@ -41,6 +41,15 @@ def benchmark(monkeypatch):
 
 
 @pytest.fixture
+def cases(benchmark, monkeypatch):
+  """What the programs share, with a tiny network among the paper's."""
+  cases = benchmark('cases')
+  monkeypatch.setitem(cases.NETWORKS, 'tiny', (tiny, FRAMES))
+  monkeypatch.setitem(cases.CONFIGURATIONS, 'tiny', 'digits')
+  return cases
+
+
+@pytest.fixture
 def main(benchmark, monkeypatch, capsys):
   """Runs a program with arguments; returns exit code and output."""
 
@@ -58,15 +67,20 @@ def test_neuron_runs(main):
   assert (code, output.count('forward')) == (0, 4)
 
 
-def test_step_runs(main, benchmark, monkeypatch):
-  cases = benchmark('cases')
-  monkeypatch.setitem(cases.NETWORKS, 'tiny', (tiny, FRAMES))
+def test_step_runs(main, cases):
   code, output = main('step', '--networks=tiny', '--repetitions=2')
   assert (code, output.count('spiking / ReLU')) == (0, 2)
 
 
-def test_plain_unit_computes_what_the_fast_one_computes(benchmark):
-  cases = benchmark('cases')
+def test_memory_runs(main, cases, monkeypatch):
+  # Predictions, which compile more batches, have tests of their own.
+  measured = lambda config, batch_size: 1e9 + batch_size
+  monkeypatch.setattr(memory_estimate, 'measure', measured)
+  code, output = main('memory', '--networks=tiny')
+  assert (code, output.count('/ ReLU'), output.count('+0.0%')) == (0, 3, 3)
+
+
+def test_plain_unit_computes_what_the_fast_one_computes(cases):
   fast, plain = cases.layers.MLF(), cases.PlainMLF()
   x = jax.random.normal(jax.random.key(0), (3, 5))
   state = fast.init_state({}, (5,), x.dtype)
@@ -78,64 +92,16 @@ def test_plain_unit_computes_what_the_fast_one_computes(benchmark):
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
-def test_memory_runs(main, benchmark, monkeypatch):
-  cases = benchmark('cases')
-  monkeypatch.setitem(cases.NETWORKS, 'tiny', (tiny, FRAMES))
-  monkeypatch.setitem(cases.CONFIGURATIONS, 'tiny', 'digits')
-  # Predictions, which compile more batches, have tests of their own.
-  measured = lambda config, batch_size: 1e9 + batch_size
-  monkeypatch.setattr(memory_estimate, 'measure', measured)
-  code, output = main('memory', '--networks=tiny')
-  assert (code, output.count('/ ReLU'), output.count('+0.0%')) == (0, 3, 3)
-
-
-def test_events_run(main, benchmark, monkeypatch):
-  # Each share is measured by a process of its own.
-  monkeypatch.setattr(benchmark('events'), 'resident_share', lambda *_: 0.0)
-  code, output = main('events', '--events=16384')
-  assert (code, output.count('M events/s')) == (0, 7)
-
-
-def test_readers_stand_damaged_recordings(main, benchmark, monkeypatch):
-  # A clock that is read once per input counts inputs on any machine.
-  clock = types.SimpleNamespace(monotonic=itertools.count().__next__)
-  monkeypatch.setattr(benchmark('fuzz_events'), 'time', clock)
-  code, output = main('fuzz_events', '--seconds=200', '--seed=1')
-  assert (code, '199 inputs' in output) == (0, True), output
-  assert '0 failures' in output
-
-
-@pytest.mark.parametrize(
-  ('breaks', 'says'),
-  [
-    (lambda events: events.t.__setitem__(0, -1), 'AssertionError'),
-    (lambda events: bytes(1 << 22), 'bytes of memory for 30 of a file'),
-  ],
-)
-def test_a_reader_that_breaks_its_promise_is_a_failure(
-  main, benchmark, monkeypatch, breaks, says
-):
-  fuzz = benchmark('fuzz_events')
-  read = fuzz.read_n_mnist
-
-  def broken(file, **options):
-    events = read(file, **options)
-    if len(events):
-      breaks(events)
-    return events
-
-  for name, value in {
-    'read_n_mnist': broken,
-    'FILE_BYTES': {broken: 5},
-    'valid_recordings': lambda rng: [bytes(range(30))] * 5,
-    'damaged': lambda rng, recordings: recordings[0],
-  }.items():
-    monkeypatch.setattr(fuzz, name, value)
-  code, output = main('fuzz_events', '--seconds=60')
-  assert (code, says in output, '10 failures' in output) == (1, True, True)
-  for line in output.splitlines():
-    if 'saved as ' in line:
-      pathlib.Path(line.partition('saved as ')[2]).unlink()
+def test_batches_are_timed_beside_training(benchmark, monkeypatch):
+  network = functools.partial(models.SpikingResNet, (1,), (4,))
+  entry = training.NetworkEntry(network)
+  monkeypatch.setitem(training.NETWORKS, 'tiny', entry)
+  config = training.default_config(model='tiny', data='digits')
+  config.model.time_steps = 1
+  compile_ = benchmark('compile')
+  dataset = compile_.data.load('digits')
+  making, step = compile_.making_and_training(config, dataset, 2)
+  assert len(making) == len(step) == 2
 
 
 def test_peers_says_which_libraries_are_not_installed(main, monkeypatch):
@@ -161,14 +127,36 @@ def test_peers_measures_what_it_wrote(main, benchmark, monkeypatch, tmp_path):
     assert 0 < least <= median <= most
 
 
-def test_batches_are_timed_beside_training(benchmark, monkeypatch):
-  network = training.NetworkEntry(
-    functools.partial(models.SpikingResNet, (1,), (4,))
-  )
-  monkeypatch.setitem(training.NETWORKS, 'tiny', network)
-  config = training.default_config(model='tiny', data='digits')
-  config.model.time_steps = 1
-  compile_ = benchmark('compile')
-  dataset = compile_.data.load('digits')
-  making, step = compile_.making_and_training(config, dataset, 2)
-  assert len(making) == len(step) == 2
+def test_events_run(main, benchmark, monkeypatch):
+  # Each share is measured by a process of its own.
+  monkeypatch.setattr(benchmark('events'), 'resident_share', lambda *_: 0.0)
+  code, output = main('events', '--events=16384')
+  assert (code, output.count('M events/s')) == (0, 7)
+
+
+def test_readers_stand_damaged_recordings(main, benchmark, monkeypatch):
+  # A clock that is read once per input counts inputs on any machine.
+  clock = types.SimpleNamespace(monotonic=itertools.count().__next__)
+  monkeypatch.setattr(benchmark('fuzz_events'), 'time', clock)
+  code, output = main('fuzz_events', '--seconds=200', '--seed=1')
+  assert (code, '199 inputs' in output) == (0, True), output
+  assert '0 failures' in output
+
+
+def test_a_reader_that_breaks_its_promise_is_a_failure(
+  main, benchmark, monkeypatch, tmp_path
+):
+  fuzz = benchmark('fuzz_events')
+  read = fuzz.read_n_mnist
+
+  def broken(file, **options):
+    events = read(file, **options)
+    events.t[:1] = -1
+    return events
+
+  monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
+  monkeypatch.setattr(fuzz, 'read_n_mnist', broken)
+  monkeypatch.setattr(fuzz, 'FILE_BYTES', {broken: 5})
+  code, output = main('fuzz_events', '--seconds=60')
+  assert (code, 'AssertionError' in output) == (1, True)
+  assert '10 failures' in output
