@@ -5,7 +5,7 @@
 
 from mlf_jax import data
 from mlf_jax.data import FrameSpec
-from mlf_jax.data.events import prepared
+from mlf_jax.data.events import EVENT_SETS, conversion, prepared
 from tests.data import event_trees, recordings
 
 # Subjects 1 to 23 train, unless lists say otherwise.
@@ -30,6 +30,27 @@ def prepare(name, folder, frames=SMALL, **kwargs):
     name, frames, str(folder / 'prepared'), str(folder / 'manual'), **kwargs
   )
   return prepared.describe_prepared(directory).splitlines()
+
+
+def serialize(sample):
+  """A record that tells the whole sample."""
+  text = f'{sample["id"]} {sample["label"]} {sample["frames"].sum()}'
+  return text.encode() + sample['frames'].tobytes()
+
+
+def convert(name, folder, spec=SMALL, processes=1, manual=None, **options):
+  """Converts the data set in `folder/manual` to `folder/work`."""
+  work = folder / 'work'
+  work.mkdir(exist_ok=True)
+  return conversion.convert(
+    EVENT_SETS[name],
+    str(manual or folder / 'manual'),
+    spec,
+    work,
+    serialize,
+    processes=processes,
+    **options,
+  )
 
 
 def write_gestures(folder, files=GESTURES, archive=True):

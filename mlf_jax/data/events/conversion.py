@@ -137,7 +137,8 @@ def convert(
     serialize: a sample to the bytes of a record; picklable.
     backwards: see `formats.read_aedat`; with 'error' such a recording is
       skipped.
-    processes: number of processes; None is one per CPU core.
+    processes: number of processes; None is one per CPU core, but only this one
+      if there is less than the work of a unit.
     unit_recordings: most recordings in a unit.
     unit_bytes: bytes of recordings or frames at which a unit ends.
 
@@ -180,11 +181,14 @@ def convert(
     )
     for i, (split, unit) in enumerate(units)
   ]
-  _convert_units(
-    [task for task in tasks if not task.is_done],
-    len(found.recordings),
-    processes or os.cpu_count(),
-  )
+  todo = [task for task in tasks if not task.is_done]
+  if processes is None:
+    # To start processes takes as long as the work of a unit.
+    left = [recording for task in todo for recording in task.recordings]
+    little = sum(recording.file.size for recording in left) < unit_bytes
+    is_one_enough = little and len(left) < unit_recordings
+    processes = 1 if is_one_enough else os.cpu_count()
+  _convert_units(todo, len(found.recordings), processes)
   reports = [Report(**json.loads(task.report.read_bytes())) for task in tasks]
   shards = {split: [] for split in event_set.splits}
   for task, report in zip(tasks, reports, strict=True):

@@ -2,8 +2,9 @@
 
 `multiprocessing` would run the user's script again in every process, which
 fails if the script has no guard, or fork a process with threads, such as one
-with JAX. Here a worker is this file, run with `python -m`. If the parent dies,
-the worker finishes its task and exits.
+with JAX. Here a worker is this file, run as a script: it imports only the
+standard library until its first task. If the parent dies, the worker finishes
+its task and exits.
 """
 
 import contextlib
@@ -16,8 +17,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
-
-from mlf_jax.errors import UserError
 
 Task = TypeVar('Task')
 
@@ -83,7 +82,7 @@ class _Worker(threading.Thread):
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
       self._process = subprocess.Popen(
-        [sys.executable, '-P', '-m', __name__, str(reply_to)],
+        [sys.executable, '-P', __file__, str(reply_to)],
         stdin=subprocess.PIPE,
         stdout=2,
         pass_fds=[reply_to],
@@ -105,6 +104,8 @@ class _Worker(threading.Thread):
         self._process.stdin.flush()
         error = pickle.load(self._replies)
       except (OSError, EOFError):
+        from mlf_jax.errors import UserError
+
         error = UserError(
           'a process was killed, for want of memory perhaps: the same command '
           'goes on where it was'

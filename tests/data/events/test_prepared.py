@@ -1,13 +1,12 @@
 """Event-camera data sets from the published archives to frames."""
 
-import signal
-
 import numpy as np
 import pytest
-from mlf_jax.data.frames import FrameSpec
 
-from mlf_jax import UserError, cli
-from mlf_jax.data import event_sets, prepared, splits
+from mlf_jax import data
+from mlf_jax.data import FrameSpec
+from mlf_jax.data.events import EVENT_SETS, prepared
+from mlf_jax.errors import UserError
 from tests.data import event_trees, recordings
 from tests.data.miniature import CIFAR10_CLASSES
 from tests.data.preparing import (
@@ -32,19 +31,20 @@ def test_gestures(tmp_path, archive, test_users):
   if test_users == BY_LIST:
     files |= event_trees.trial_lists(files, BY_LIST)
   write_gestures(tmp_path, files, archive)
+  dataset = load('dvs_gesture', tmp_path)
+  assert dataset.split_name == 'official' and dataset.num_classes == 11
   for split in ('train', 'test'):
-    dataset = load('dvs_gesture', split, tmp_path)
+    samples = getattr(dataset, split)
     users = [u for u in USERS if (u in test_users) == (split == 'test')]
     expected = {
       name: sample
       for name, sample in GESTURE_SAMPLES.items()
       if int(name[4:6]) in users
     }
-    assert dataset.ids.tolist() == list(expected)
-    assert np.bincount(dataset.labels).tolist() == [len(users)] * 11
-    assert dataset.split_name == 'official' and dataset.num_classes == 11
+    assert samples.ids.tolist() == list(expected)
+    assert np.bincount(samples.labels).tolist() == [len(users)] * 11
     for images, label, (true_label, events) in zip(
-      dataset.images, dataset.labels, expected.values(), strict=True
+      samples.images, samples.labels, expected.values(), strict=True
     ):
       assert label == true_label
       np.testing.assert_array_equal(
@@ -53,18 +53,18 @@ def test_gestures(tmp_path, archive, test_users):
   # Nothing but the data set is left, and it is enough.
   assert not list((tmp_path / 'prepared').rglob('preparing'))
   (tmp_path / 'manual').rename(tmp_path / 'elsewhere')
-  assert len(load('dvs_gesture', 'test', tmp_path)) == 11 * len(test_users)
+  again = load('dvs_gesture', tmp_path)
+  assert again.test.split_hash == dataset.test.split_hash
 
 
 def test_frames_of_the_paper_are_the_default(tmp_path):
   write_gestures(tmp_path)
   lines = prepare('dvs_gesture', tmp_path, None, processes=1)
-  frames = event_sets.EVENT_SETS['dvs_gesture'].frames
-  dataset = load('dvs_gesture', 'train', tmp_path, frames)
-  assert dataset.images.shape == (33, 40, 32, 32, 2)
-  _, events = GESTURE_SAMPLES[dataset.ids[7]]
+  train = load('dvs_gesture', tmp_path, None).train
+  assert train.images.shape == (33, 40, 32, 32, 2)
+  _, events = GESTURE_SAMPLES[train.ids[7]]
   np.testing.assert_array_equal(
-    dataset.images[7], event_trees.frames_by_loop(events, 40, 30_000, 4, 128)
+    train.images[7], event_trees.frames_by_loop(events, 40, 30_000, 4, 128)
   )
   assert lines[1] == '5 recordings, 6,600 events in samples'
   assert lines[2].endswith('told apart by subject (1 to 23 train)')
@@ -81,80 +81,60 @@ def test_cifar10_dvs_splits(tmp_path, zipped):
   events = write_cifar(tmp_path, 12, zipped)
   spec = FrameSpec(10, 'window', 10_000, 3.04)
   hashes = set()
-  for split_name, numbers in (('tail', [11]), ('head', [0]), ('', [11])):
-    test = load('cifar10_dvs', 'test', tmp_path, spec, split_name=split_name)
-    train = load('cifar10_dvs', 'train', tmp_path, spec, split_name=split_name)
-    assert test.split_name == (split_name or 'tail')
-    assert test.ids.tolist() == [
-      f'cifar10_{name}_{i}' for name in CIFAR10_CLASSES for i in numbers
-    ]
+  for split_name, tested in (('tail', 11), ('head', 0), ('', 11)):
+    dataset = load('cifar10_dvs', tmp_path, spec, split_name)
+    train, test = dataset.train, dataset.test
+    assert dataset.split_name == (split_name or 'tail')
     # Numerically: 2 comes before 10.
-    assert train.ids.tolist() == [
-      f'cifar10_{name}_{i}'
+    names = [
+      (i == tested, f'cifar10_{name}_{i}')
       for name in CIFAR10_CLASSES
       for i in range(12)
-      if i not in numbers
     ]
+    assert test.ids.tolist() == [name for is_test, name in names if is_test]
+    assert train.ids.tolist() == [n for is_test, n in names if not is_test]
     hashes |= {test.split_hash, train.split_hash}
   assert len(hashes) == 4
   assert train.images.shape == (110, 10, 42, 42, 2)
   for images, label, name in zip(
-    train.images, train.labels, train.ids, strict=True
+    train.images[::7], train.labels[::7], train.ids[::7], strict=True
   ):
     kind = name.split('_')[1]
     assert CIFAR10_CLASSES[label] == kind
+    listed = events[f'{kind}/{name}.aedat']
     np.testing.assert_array_equal(
-      images,
-      event_trees.frames_by_loop(
-        events[f'{kind}/{name}.aedat'], 10, 10_000, 3.04, 128
-      ),
+      images, event_trees.frames_by_loop(listed, 10, 10_000, 3.04, 128)
     )
 
 
 def test_hash_of_the_members_does_not_depend_on_the_frames(tmp_path):
   write_cifar(tmp_path, 3)
   a, b = (
-    load('cifar10_dvs', 'test', tmp_path, spec, split_name='random-7')
+    load('cifar10_dvs', tmp_path, spec, 'random-7')
     for spec in (SMALL, FrameSpec(3, 'count', 0, 32))
   )
-  assert a.split_hash == b.split_hash and a.images.shape != b.images.shape
-  assert a.split_name == 'random-7'
-
-
-def test_random_splits_are_seeded_and_stratified():
-  labels = np.repeat(np.arange(10), 1000).astype(np.int32)
-  masks = {n: splits.test_mask(n, labels) for n in ('random', 'random-1')}
-  for mask in masks.values():
-    assert np.bincount(labels[mask]).tolist() == [100] * 10
-  assert (masks['random'] == splits.test_mask('random-0', labels)).all()
-  assert (masks['random'] != masks['random-1']).any()
-  tail = splits.test_mask('tail', labels).reshape(10, 1000)
-  assert tail[:, 900:].all() and not tail[:, :900].any()
-  head = splits.test_mask('head', labels).reshape(10, 1000)
-  assert head[:, :100].all() and not head[:, 100:].any()
-  for wrong in ('tails', 'random-', 'random-x', 'random--1', 'random-01'):
-    with pytest.raises(UserError, match='known: tail, head, random'):
-      splits.test_mask(wrong, labels)
+  assert a.test.split_hash == b.test.split_hash
+  assert a.sample_shape != b.sample_shape and a.split_name == 'random-7'
 
 
 def test_n_mnist(tmp_path):
   events = event_trees.n_mnist(2)
   files = {name: recordings.n_mnist(e) for name, e in events.items()}
   event_trees.write_zips(tmp_path / 'manual', files)
-  spec = event_sets.EVENT_SETS['n_mnist'].frames
+  dataset = load('n_mnist', tmp_path, None)
   for split in ('train', 'test'):
-    dataset = load('n_mnist', split, tmp_path, spec)
+    samples = getattr(dataset, split)
     names = [n for n in events if n.lower().startswith(split)]
-    assert dataset.ids.tolist() == [n.removesuffix('.bin') for n in names]
-    assert dataset.labels.tolist() == [int(n.split('/')[1]) for n in names]
-    for images, name in zip(dataset.images, names, strict=True):
+    assert samples.ids.tolist() == [n.removesuffix('.bin') for n in names]
+    assert samples.labels.tolist() == [int(n.split('/')[1]) for n in names]
+    for images, name in zip(samples.images, names, strict=True):
       np.testing.assert_array_equal(
         images, event_trees.frames_by_loop(events[name], 10, 30_000, 1, 34)
       )
 
 
 def test_builders_are_those_of_the_library(tmp_path):
-  """`tfds.builder` makes the same, and a configuration for each binning."""
+  """`tfds.builder` makes the same, with a configuration for each binning."""
   import tensorflow_datasets as tfds
 
   files = {
@@ -162,7 +142,7 @@ def test_builders_are_those_of_the_library(tmp_path):
   }
   event_trees.write_folder(tmp_path / 'manual', files)
   frames = FrameSpec(10, 'count')
-  ours = load('n_mnist', 'test', tmp_path, frames)
+  ours = load('n_mnist', tmp_path, frames).test
   assert list(tfds.builder_cls('n_mnist').builder_configs) == [
     't10_window30000us_down1.0',
     't10_span_down1.0',
@@ -197,60 +177,79 @@ def test_no_data_given_says_what_to_download_and_what_to_run(tmp_path):
   assert not (tmp_path / 'prepared').exists()
 
 
-# --- The command ---
-
-
-def test_prepare_command(tmp_path, capsys):
-  write_gestures(tmp_path)
-  where = [f'--data_dir={tmp_path / "prepared"}']
-  manual = [f'--manual_dir={tmp_path / "manual"}']
-  options = ['--time_steps=5', '--window_ms=70', '--downsample=16']
-  assert cli.main(['prepare', 'dvs_gesture', *where, *manual, *options]) == 0
-  out = capsys.readouterr().out
-  for part in ('5 recordings', 'hand_clapping', '0 skipped', 'of 70000 us'):
-    assert part in out
-  # Once prepared, it only tells.
-  assert cli.main(['prepare', 'dvs_gesture', *where, *options]) == 0
-  assert capsys.readouterr().out == out
-  images = load('dvs_gesture', 'test', tmp_path).images
-  assert images.shape == (22, 5, 8, 8, 2)
+@pytest.mark.parametrize(
+  ('name', 'options', 'message'),
+  [
+    ('dvs_gestures', {}, r"'dvs_gestures' is unknown \(did you mean 'dvs_ges"),
+    ('digits', {}, 'known: dvs_gesture, cifar10_dvs, n_mnist'),
+    ('n_mnist', {'binning': 'spam'}, r"\(did you mean 'span'\?\)"),
+    ('n_mnist', {'binning': 'span', 'window_ms': 1}, "'window' needs"),
+    ('n_mnist', {'downsample': 0.5}, 'downsample must be at least 1, got 0.5'),
+    ('n_mnist', {'window_ms': 1e-9}, 'at least 0.001, a microsecond'),
+    ('n_mnist', {'window_ms': 0}, "'window' needs the length of a window"),
+  ],
+)
+def test_mistakes_in_frames(name, options, message):
+  with pytest.raises(UserError, match=message) as error:
+    prepared.paper_frames(name, **options)
+  assert '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize(
-  ('arguments', 'message'),
+  ('options', 'message'),
   [
-    (['dvs_gestures'], "'dvs_gestures' is unknown (did you mean 'dvs_gesture'"),
-    (['digits'], 'known: dvs_gesture, cifar10_dvs, n_mnist'),
-    (['n_mnist', '--binning=spam'], "(did you mean 'span'?)"),
-    (['n_mnist', '--binning=span', '--window_ms=1'], "'window' needs"),
-    (['n_mnist', '--downsample=0.5'], 'downsample must be at least 1, got 0.5'),
-    (['n_mnist', '--backwards=sorted'], "(did you mean 'sort'?)"),
-    (['n_mnist', '--manual_dir=/nowhere'], '/nowhere does not exist. Download'),
-    (['n_mnist'], 'has to be downloaded by hand'),
-    (['n_mnist', '--downsample=35'], 'must be at most 34, the side of the'),
-    (['n_mnist', '--downsample=0'], 'downsample must be at least 1, got 0'),
-    (['n_mnist', '--window_ms=1e-9'], 'at least 0.001, a microsecond'),
-    (['n_mnist', '--window_ms=0'], "'window' needs the length of a window"),
-    (['n_mnist', f'--manual_dir={__file__}'], 'is none of the archives Train'),
+    ({'backwards': 'sorted'}, r"\(did you mean 'sort'\?\)"),
+    ({'manual_dir': '/nowhere'}, '/nowhere does not exist. Download'),
+    ({'manual_dir': __file__}, 'is none of the archives Train'),
+    ({'frames': FrameSpec(2, 'span', 0, 35)}, 'at most 34, the side of the'),
+    (
+      {},
+      r'Test\.zip.*https://.*--config\.data\.manual_dir=DIR .*prepare',
+    ),
   ],
 )
-def test_mistakes_of_the_prepare_command(tmp_path, capsys, arguments, message):
-  assert cli.main(['prepare', *arguments, f'--data_dir={tmp_path}']) == 2
-  err = capsys.readouterr().err
-  assert err.startswith('error: ') and err.count('\n') == 1
-  assert message in err
+def test_mistakes_in_a_preparation(tmp_path, options, message):
+  root = tmp_path / 'prepared'
+  with pytest.raises(UserError, match=message) as error:
+    prepared.prepare('n_mnist', data_dir=str(root), **options)
+  assert '\n' not in str(error.value)
+  assert not list(tmp_path.rglob('dataset_info.json'))
 
 
-@pytest.mark.filterwarnings('default:.*is prepared already')
-def test_prepared_data_are_not_prepared_again(tmp_path, capsys):
+def test_skipped_recordings_are_a_warning_and_described(tmp_path):
+  name = 'user10_fluorescent_led_labels.csv'
+  files = {n: c for n, c in GESTURES.items() if n != name}
+  write_gestures(tmp_path, files)
+  message = f'1 skipped of dvs_gesture, the first: .*{name} is missing'
+  with pytest.warns(UserWarning, match=message):
+    assert len(load('dvs_gesture', tmp_path).train) == 22
+  *_, skips, line = prepare('dvs_gesture', tmp_path)
+  assert skips.startswith('1 skipped; to have what is mended since')
+  assert f'{name} is missing' in line
+
+
+def test_recordings_that_go_back_may_be_sorted(tmp_path):
+  back = recordings.aedat2([(9000, 1, 2, 1), (5000, 3, 4, 0), (7000, 5, 6, 1)])
+  write_cifar(tmp_path, 2, **{'cat/cifar10_cat_1.aedat': back})
+  lines = prepare('cifar10_dvs', tmp_path, backwards='sort')
+  assert lines[-1] == '0 skipped'
+  test = load('cifar10_dvs', tmp_path).test
+  (i,) = np.flatnonzero(test.ids == 'cifar10_cat_1')
+  in_order = [(5000, 3, 4, 0), (7000, 5, 6, 1), (9000, 1, 2, 1)]
+  np.testing.assert_array_equal(
+    test.images[i], event_trees.frames_by_loop(in_order, 5, 70_000, 16, 128)
+  )
+  with pytest.raises(UserError, match="was prepared with backwards='sort'"):
+    prepare('cifar10_dvs', tmp_path, backwards='error')
+
+
+def test_prepared_data_are_not_prepared_again(tmp_path):
   write_cifar(tmp_path, 1)
-  prepare('cifar10_dvs', tmp_path, None)
-  where = [f'--data_dir={tmp_path / "prepared"}', '--manual_dir=/elsewhere']
-  assert cli.main(['prepare', 'cifar10_dvs', *where]) == 0
-  out, err = capsys.readouterr()
-  assert '10 recordings of the 10,000 published' in out
-  assert 'told apart by the name of a split, when loaded' in out
-  assert 'is prepared already, /elsewhere is not looked at' in err
+  lines = prepare('cifar10_dvs', tmp_path, None)
+  assert lines[1].startswith('10 recordings of the 10,000 published')
+  assert lines[2].endswith('told apart by the name of a split, when loaded')
+  (tmp_path / 'manual').rename(tmp_path / 'elsewhere')
+  assert prepare('cifar10_dvs', tmp_path, None) == lines
 
 
 @pytest.mark.parametrize(
@@ -262,36 +261,22 @@ def test_prepared_data_are_not_prepared_again(tmp_path, capsys):
     ('dataset_info.json', None, 'lacks dataset_info.json: delete it'),
   ],
 )
-def test_damaged_folder_of_a_data_set(tmp_path, capsys, file, content, message):
+def test_damaged_folder_of_a_data_set(tmp_path, file, content, message):
   write_cifar(tmp_path, 1)
   prepare('cifar10_dvs', tmp_path, None)
   (path,) = (tmp_path / 'prepared').glob(f'**/1.0.0/{file}')
   path.unlink()
   if content is not None:
     path.write_bytes(content)
-  where = f'--data_dir={tmp_path / "prepared"}'
-  capsys.readouterr()
-  assert cli.main(['prepare', 'cifar10_dvs', where]) == 2
-  err = capsys.readouterr().err
-  assert message in err and err.count('\n') == 1
+  with pytest.raises(UserError, match=message) as error:
+    prepare('cifar10_dvs', tmp_path, None)
+  assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('name', ['dvs_gesture', 'cifar10_dvs', 'n_mnist'])
-def test_what_is_not_given_is_as_in_the_paper(name):
-  frames = event_sets.EVENT_SETS[name].frames
-  assert prepared.frames_of(name) == frames
-  assert (
-    prepared.frames_of(name, binning='span', window_ms=0.0).binning == 'span'
-  )
-  assert prepared.frames_of(name, window_ms=1.5).window_us == 1500
-
-
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_preparation_says_how_to_go_on(monkeypatch, capsys, number):
-  before = signal.getsignal(signal.SIGTERM)
-  interrupt = lambda *args: signal.raise_signal(number)
-  monkeypatch.setattr(prepared, 'prepare', interrupt)
-  assert cli.main(['prepare', 'n_mnist']) == 128 + signal.SIGINT
-  err = capsys.readouterr().err
-  assert err == 'interrupted; the same command goes on where it was\n'
-  assert signal.getsignal(signal.SIGTERM) == before
+@pytest.mark.parametrize('name', EVENT_SETS)
+def test_frames_are_those_of_the_paper_unless_told_otherwise(name):
+  frames = EVENT_SETS[name].frames
+  assert prepared.paper_frames(name) == data.DATASETS[name].frames == frames
+  span = prepared.paper_frames(name, binning='span', window_ms=0.0)
+  assert (span.binning, span.window_us) == ('span', 0)
+  assert prepared.paper_frames(name, window_ms=1.5).window_us == 1500
