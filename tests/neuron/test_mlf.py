@@ -96,12 +96,13 @@ class StepTest(chex.TestCase):
     np.testing.assert_array_equal(spikes, [0.0, 1.0])
 
 
-@pytest.mark.parametrize('kind', surrogate.SURROGATES)
-@pytest.mark.parametrize('time', [4, 11])
+@pytest.mark.parametrize(
+  ('time', 'kind'),
+  [*((4, kind) for kind in surrogate.SURROGATES), (11, 'rectangular')],
+)
 def test_gradient_equals_autodiff_of_step(x64, time, kind):
   """With respect to current, initial state, thresholds and decay."""
-  params = MLFParams(THRESHOLDS, 0.4, width=1.2, surrogate='triangular')
-  params = MLFParams(params.thresholds, params.decay, 1.0, kind)
+  params = MLFParams(THRESHOLDS, 0.4, 1.0, kind)
   x = current((time, 40), dtype=jnp.float64)
   state = state_of(params, (40,), dtype=jnp.float64)
 
@@ -123,20 +124,24 @@ def test_gradient_equals_autodiff_of_step(x64, time, kind):
     assert np.all(np.isfinite(leaf)) and np.any(leaf != 0)
 
 
-LEVELS_AND_TIMES = [
-  *((levels, time) for levels in (1, 2, 3, 4) for time in (1, 6, 7, 40)),
-  (5, 4),
-  (5, 13),
-]
-
-
-@pytest.mark.parametrize('dtype', ['float64', 'float32', 'bfloat16'])
-@pytest.mark.parametrize(('levels', 'time'), LEVELS_AND_TIMES)
+@pytest.mark.parametrize(
+  ('levels', 'time', 'dtype'),
+  [
+    # On both sides of where timesteps are written out, forward (16, or 32 bits
+    # of spikes) and backward (6).
+    *((levels, time, 'float64') for levels in (1, 3) for time in (1, 6, 7, 40)),
+    (2, 6, 'float64'),
+    (4, 7, 'float64'),
+    (5, 13, 'float64'),
+    (1, 7, 'float32'),
+    (3, 4, 'float32'),
+    (3, 40, 'float32'),
+    (2, 6, 'bfloat16'),
+    (3, 40, 'bfloat16'),
+  ],
+)
 def test_run_equals_step_over_time(levels, time, dtype):
-  """Spikes and state exactly, gradients to rounding; an odd shape.
-
-  On both sides of where the loop over time is written out.
-  """
+  """Spikes and state exactly, gradients to rounding; an odd shape."""
   with jax.enable_x64(dtype == 'float64'):
     kind = surrogate.SURROGATES[levels % len(surrogate.SURROGATES)]
     params = MLFParams(tuple(0.6 + np.arange(levels)), 0.4, surrogate=kind)
@@ -175,9 +180,9 @@ def test_threshold_and_decay_gradients_closed_form(x64):
   """One level, two timesteps, no spike at the first: by hand."""
   params = MLFParams((1.0,), decay=0.5)
   x = jnp.array([[0.8], [0.7]])  # u = 0.8, 1.1; both inside the window.
-  spikes, pull = jax.vjp(lambda p: neuron.run(p, x)[1], params)
+  run = functools.partial(pulled_back, lambda p: neuron.run(p, x)[1])
+  spikes, gradient = jax.jit(run)(params, np.array([[2.0], [3.0]]))
   np.testing.assert_array_equal(spikes[:, 0], [0, 1])
-  (gradient,) = pull(jnp.array([[2.0], [3.0]]))
   # d[2] = 3. dL/dV = -h (g[1] - d[2] decay u[1]) - h g[2]
   np.testing.assert_allclose(
     gradient.thresholds, [-(2 - 3 * 0.5 * 0.8) - 3], rtol=1e-12
@@ -186,7 +191,7 @@ def test_threshold_and_decay_gradients_closed_form(x64):
   np.testing.assert_allclose(gradient.decay, 3 * 0.8, rtol=1e-12)
 
 
-@pytest.mark.parametrize('time', [2, 8, 40])
+@pytest.mark.parametrize('time', [2, 40])
 def test_two_halves_equal_the_whole(time):
   params = MLFParams()
   x = current((time, 100))
@@ -199,7 +204,7 @@ def test_two_halves_equal_the_whole(time):
 
 # Numbers of spikes that just fit into 8, 16 and 32 bits, and do not.
 @pytest.mark.parametrize(
-  ('levels', 'time'), [(1, 7), (1, 8), (1, 16), (3, 7), (3, 15), (3, 16)]
+  ('levels', 'time'), [(1, 7), (1, 8), (3, 7), (3, 15), (3, 16)]
 )
 def test_silent_and_saturated_units(levels, time):
   thresholds = tuple(0.6 + np.arange(levels))
@@ -244,8 +249,7 @@ def test_checkpoint_leaves_gradient_unchanged():
   )
 
 
-@pytest.mark.parametrize('check_vma', [False, True])
-@pytest.mark.parametrize('time', [4, 11])
+@pytest.mark.parametrize(('time', 'check_vma'), [(4, True), (11, False)])
 def test_shard_map(check_vma, time):
   mesh = data_mesh()
   x = current((time, 16, 5))
@@ -345,18 +349,22 @@ def test_state_of_another_shape_or_dtype_is_refused():
     mlf(jnp.zeros((0, 8)))
 
 
-@pytest.mark.parametrize('dtype', ['float32', 'float64'])
 @pytest.mark.parametrize(
-  ('time', 'shape'), [(4, (3, 5, 4)), (9, (2, 3, 64)), (9, (7, 3))]
+  ('time', 'shape', 'dtype'),
+  [
+    (4, (3, 5, 4), 'float64'),
+    (9, (7, 3), 'float64'),
+    (9, (2, 3, 64), 'float32'),
+  ],
 )
 def test_affine_inside_equals_affine_before(time, shape, dtype):
   """Spikes exactly, gradients to rounding; rows that fill up or do not."""
   with jax.enable_x64(dtype == 'float64'):
     params = MLFParams()
     x = current((time, *shape), dtype=dtype)
-    keys = jax.random.split(jax.random.key(5), 3)
+    draw = np.random.default_rng(5).uniform
     affine = neuron.Affine(
-      *(jax.random.uniform(k, shape[-1:], dtype, 0.5, 1.5) for k in keys)
+      *(draw(0.5, 1.5, shape[-1:]).astype(dtype) for _ in range(3))
     )
     weights = current(x.shape, 3, dtype)
 
@@ -383,7 +391,7 @@ def test_affine_inside_equals_affine_before(time, shape, dtype):
     )
 
 
-@pytest.mark.parametrize('neurons', [1, 17, 8192, 8193, 20011])
+@pytest.mark.parametrize('neurons', [1, 8192, 20011])
 def test_tiles_of_the_backward_pass_leave_no_neuron_out(neurons):
   """Numbers of neurons around the size of a tile, and prime ones."""
   params = MLFParams((0.6, 1.6))
