@@ -67,8 +67,10 @@ class Field:
     for number in value if isinstance(value, tuple) else (value,):
       if isinstance(number, str):
         continue
-      if not math.isfinite(number) or abs(number) >= 2**31:
-        raise UserError(f'{name} must be finite and below 2**31, got {value}')
+      if not math.isfinite(number):
+        raise UserError(f'{name} must be finite, got {value}')
+      if isinstance(number, int) and abs(number) >= 2**31:
+        raise UserError(f'{name} must be below 2**31, got {value}')
       if (
         (self.low is not None and number < self.low)
         or (self.above is not None and number <= self.above)

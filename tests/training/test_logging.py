@@ -4,17 +4,21 @@ import json
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
 import textwrap
+import types
 
 import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from mlf_jax.errors import UserError
-from mlf_jax.training.report import MetricsLog, Progress, write_json
+from mlf_jax.training.logging import MetricsLog, Progress, TrainLogger
+from mlf_jax.training.schedule import Schedule
+from tests.training import tiny
 
 
 def read_lines(workdir):
@@ -54,7 +58,74 @@ def write_steps(log, steps):
     log.write(step, step // 10, {'train/loss': 1 / step})
 
 
-# metrics.jsonl and TensorBoard
+# --- Lines ---
+
+
+def write_run(workdir, first, last, stored=None):
+  """Logs steps of a run, whose loss is their number; returns partial sums."""
+  config = tiny.config(num_steps=20, log_every=4, eval_every_epochs=1.0)
+  log = MetricsLog(workdir)
+  logger = TrainLogger(
+    log,
+    types.SimpleNamespace(
+      advance=lambda step: None,
+      update=lambda *values: None,
+      say=lambda line: None,
+    ),
+    Schedule(config, steps_per_epoch=10),
+    batch_size=8,
+    stored=stored,
+  )
+  for step in range(first, last + 1):
+    skipped = step in (6, 13, 14, 15, 16)
+    logger.add_step(
+      step,
+      {
+        'loss': np.float32(np.nan if skipped else step),
+        'accuracy': np.float32(step / 32),
+        'learning_rate': np.float32(0.5),
+        'skipped_steps': np.int32(1 if step < 13 else 5),
+        'skipped_in_row': np.int32(skipped),
+      },
+    )
+    if step % 10 == 0:
+      logger.add_evaluation(step, {'test/loss': 2.0, 'test/accuracy': 0.5})
+  log.close()
+  return logger.partial_sums
+
+
+def test_lines_are_means_over_the_steps_that_were_not_skipped(tmp_path):
+  write_run(tmp_path, 1, 20)
+  lines = read_lines(tmp_path)
+  means = {4: (1, 2, 3, 4), 8: (5, 7, 8), 10: (9, 10), 12: (11, 12), 16: ()}
+  means[20] = (17, 18, 19, 20)
+  assert [line['step'] for line in lines] == list(means)
+  for line, steps in zip(lines, means.values(), strict=True):
+    expected = np.mean(steps) if steps else None
+    assert line['train/loss'] == expected
+    assert line['train/accuracy'] == (expected and expected / 32)
+    assert line['train/learning_rate'] == 0.5
+    assert ('test/loss' in line) == (line['step'] in (10, 20))
+  assert [line['epoch'] for line in lines] == [1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize('stopped_at', [5, 7, 8, 15])
+def test_resumed_run_writes_the_lines_of_an_uninterrupted_one(
+  tmp_path, stopped_at
+):
+  """The partial sums go through the JSON of a checkpoint."""
+  write_run(tmp_path / 'whole', 1, 20)
+  sums = write_run(tmp_path / 'parts', 1, stopped_at)
+  write_run(
+    tmp_path / 'parts', stopped_at + 1, 20, json.loads(json.dumps(sums))
+  )
+  whole, parts = (read_lines(tmp_path / name) for name in ('whole', 'parts'))
+  for line in whole + parts:
+    del line['train/samples_per_second']
+  assert parts == whole
+
+
+# --- metrics.jsonl and TensorBoard ---
 
 
 def test_line_and_events(tmp_path):
@@ -71,17 +142,20 @@ def test_line_and_events(tmp_path):
 
 
 def test_lines_are_there_when_killed(tmp_path):
+  """And nothing of it needs TensorFlow."""
   code = """
   import os, signal, sys
-  from mlf_jax.training.report import MetricsLog
+  from mlf_jax.training.logging import MetricsLog
   log = MetricsLog(sys.argv[1])
   for step in (1, 2):
     log.write(step, 0, {'train/loss': 0.5})
+  assert 'tensorflow' not in sys.modules
   os.kill(os.getpid(), signal.SIGKILL)
   """
-  subprocess.run(
+  killed = subprocess.run(
     [sys.executable, '-c', textwrap.dedent(code), str(tmp_path)], check=False
   )
+  assert killed.returncode == -signal.SIGKILL
   assert [line['step'] for line in read_lines(tmp_path)] == [1, 2]
   assert [step for step, _, _ in shown_by_tensorboard(tmp_path)] == [1, 2]
 
@@ -107,14 +181,11 @@ def test_resume_after_a_kill_at_any_byte(tmp_path):
       path.write_bytes(complete[:size])
       log = MetricsLog(tmp_path)
       log.resume(checkpoint)
-      assert [line['step'] for line in read_lines(tmp_path)] == list(
-        range(1, checkpoint + 1)
-      )
+      kept = [line['step'] for line in read_lines(tmp_path)]
+      assert kept == list(range(1, checkpoint + 1))
       write_steps(log, range(checkpoint + 1, 7))
       log.close()
-      assert [line['step'] for line in read_lines(tmp_path)] == list(
-        range(1, 7)
-      )
+      assert [x['step'] for x in read_lines(tmp_path)] == list(range(1, 7))
   assert sorted(path.name for path in tmp_path.iterdir()) == [
     'metrics.jsonl',
     'tensorboard',
@@ -139,9 +210,8 @@ def test_tensorboard_shows_every_step_once(tmp_path):
     log.resume(checkpoint)
     write_steps(log, range(checkpoint + 1, last + 1))
     log.close()
-  assert [step for step, _, _ in shown_by_tensorboard(tmp_path)] == list(
-    range(1, 10)
-  )
+  shown = [step for step, _, _ in shown_by_tensorboard(tmp_path)]
+  assert shown == list(range(1, 10))
 
 
 def test_workdir_that_cannot_be_made(tmp_path):
@@ -151,77 +221,28 @@ def test_workdir_that_cannot_be_made(tmp_path):
   assert '\n' not in str(caught.value)
 
 
-def test_tensorflow_is_not_imported(tmp_path):
-  code = """
-  import sys
-  from mlf_jax.training.report import MetricsLog
-  log = MetricsLog(sys.argv[1])
-  log.write(1, 0, {'train/loss': 0.5})
-  log.close()
-  assert 'tensorflow' not in sys.modules
-  """
-  subprocess.run(
-    [sys.executable, '-c', textwrap.dedent(code), str(tmp_path)], check=True
-  )
+# --- Progress ---
 
 
-# JSON files
-
-
-def test_write_json(tmp_path):
-  path = tmp_path / 'result.json'
-  write_json(path, {'accuracy': 0.5})
-  write_json(path, {'loss': [float('nan'), 1.0], 'sizes': (1, 2)})
-  assert json.loads(path.read_text()) == {'loss': [None, 1.0], 'sizes': [1, 2]}
-  assert list(tmp_path.iterdir()) == [path]
-
-
-def test_failed_write_leaves_the_earlier_file(tmp_path, monkeypatch):
-  path = tmp_path / 'result.json'
-  write_json(path, {'accuracy': 0.5})
-
-  def fail(descriptor):
-    raise OSError(28, 'No space left on device')
-
-  monkeypatch.setattr(os, 'fsync', fail)
-  with pytest.raises(UserError, match=r'result\.json: No space left') as caught:
-    write_json(path, {'accuracy': 0.75})
-  assert '\n' not in str(caught.value)
-  assert json.loads(path.read_text()) == {'accuracy': 0.5}
-
-
-def test_write_json_into_a_missing_directory(tmp_path):
-  with pytest.raises(UserError, match='No such file'):
-    write_json(tmp_path / 'missing' / 'result.json', {})
-
-
-# Progress
-
-RUN = """
-import sys
-from mlf_jax.training.report import Progress
-with Progress(1000, initial_step=100) as progress:
-  progress.update(120, 3, 0.12344, 0.95, 1234.4)
-  progress.say('saved [step] 120 ' + 100 * 'x')
-  progress.update(140, 3, float('nan'), 0.96, 99.6)
-  progress.advance(147)
-  if sys.argv[1:]:
+def show_run():
+  with Progress(1000, initial_step=100) as progress:
+    progress.update(120, 3, 0.12344, 0.95, 1234.4, 2 * 3600 + 62.4)
+    progress.say('saved [step] 120 ' + 100 * 'x')
+    progress.update(140, 3, float('nan'), 0.96, 99.6, 100 * 3600)
+    progress.advance(147)
     raise KeyboardInterrupt
-print('done')
-"""
 
 
-def run_on_terminal(*args, term='xterm-256color'):
-  """Runs the code on a pseudo-terminal; returns what it wrote to it."""
+def shown_on_terminal(monkeypatch, term='xterm-256color'):
+  """What a run, interrupted at its end, writes to a pseudo-terminal."""
   parent, child = pty.openpty()
-  process = subprocess.Popen(
-    [sys.executable, '-c', RUN, *args],
-    stdin=child,
-    stdout=child,
-    stderr=subprocess.DEVNULL,
-    env={**os.environ, 'TERM': term, 'COLUMNS': '80', 'LINES': '24'},
-  )
-  os.close(child)
+  for name, value in {'TERM': term, 'COLUMNS': '80', 'LINES': '24'}.items():
+    monkeypatch.setenv(name, value)
+  with os.fdopen(child, 'w') as terminal:
+    monkeypatch.setattr(sys, 'stdout', terminal)
+    with pytest.raises(KeyboardInterrupt):
+      show_run()
+  monkeypatch.undo()
   output = b''
   try:
     while chunk := os.read(parent, 1 << 16):
@@ -229,37 +250,34 @@ def run_on_terminal(*args, term='xterm-256color'):
   except OSError:
     pass  # How Linux says that the other end is closed.
   os.close(parent)
-  process.wait()
   return output.decode()
 
 
-def test_plain_lines_on_a_pipe():
-  result = subprocess.run(
-    [sys.executable, '-c', RUN], capture_output=True, text=True, check=True
-  )
-  first, said, second, done = result.stdout.splitlines()
-  status, time_left = first.rsplit('  ', 1)
-  assert status == (
-    'step 120/1000  epoch 3  loss 0.1234  accuracy 0.950  1234 samples/s'
-  )
-  assert re.fullmatch(r'\d\d:\d\d:\d\d left', time_left)
-  assert said == 'saved [step] 120 ' + 100 * 'x'
-  assert second.startswith('step 140/1000  epoch 3  loss nan  accuracy 0.960')
-  assert done == 'done'
-  assert result.stderr == ''
+def test_plain_lines_on_a_pipe(capsys):
+  with pytest.raises(KeyboardInterrupt):
+    show_run()
+  output = capsys.readouterr()
+  assert output.out.splitlines() == [
+    'step 120/1000  epoch 3  loss 0.1234  accuracy 0.950  1234 samples/s  '
+    '02:01:02 left',
+    'saved [step] 120 ' + 100 * 'x',
+    'step 140/1000  epoch 3  loss nan  accuracy 0.960  100 samples/s  '
+    '100:00:00 left',
+  ]
+  assert output.err == ''
 
 
-def test_plain_lines_on_a_terminal_that_cannot_move_its_cursor():
-  output = run_on_terminal(term='dumb')
+def test_plain_lines_on_a_terminal_that_cannot_move_its_cursor(monkeypatch):
+  output = shown_on_terminal(monkeypatch, term='dumb')
   assert '\x1b' not in output
   assert 'step 120/1000  epoch 3  loss 0.1234' in output
 
 
-def test_bar_on_a_terminal():
-  output = run_on_terminal()
+def test_bar_on_a_terminal(monkeypatch):
+  output = shown_on_terminal(monkeypatch)
   assert '━' in output
   assert re.search(
-    r'loss nan  accuracy 0\.960  100 samples/s  \d\d:\d\d:\d\d', output
+    r'loss nan  accuracy 0\.960  100 samples/s  100:00:00', output
   )
   assert 'epoch' not in output
   # The bar moves between two lines of metrics.
@@ -267,24 +285,7 @@ def test_bar_on_a_terminal():
   # The line is whole, and the bar is drawn again below it.
   said = output.index('saved [step] 120 ' + 100 * 'x')
   assert '147/1000' in output[said:]
-  assert output.endswith('done\r\n')
-
-
-@pytest.mark.parametrize('args', [(), ('interrupt',)])
-def test_cursor_comes_back(args):
+  # The cursor comes back, also after an interruption.
   hide, show = '\x1b[?25l', '\x1b[?25h'
-  output = run_on_terminal(*args)
   assert output.count(hide) == output.count(show) == 1
   assert output.index(hide) < output.index(show)
-
-
-def test_time_left(monkeypatch, capsys):
-  clock = iter([0.0, 100.0, 110.0, 120.0, 130.0])
-  monkeypatch.setattr('time.monotonic', lambda: next(clock))
-  with Progress(10_000, initial_step=1000) as progress:
-    for step in (1010, 1020, 1030, 10_000):
-      progress.update(step, 0, 0.0, 0.0, 0.0)
-  left = [line.split()[-2] for line in capsys.readouterr().out.splitlines()]
-  # Once there is a second update, the first interval, in which the step is
-  # compiled, no longer counts: 8980 steps at one a second.
-  assert left == ['24:58:20', '02:29:40', '02:29:30', '00:00:00']

@@ -8,25 +8,26 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import numpy as np
 import pytest
 
 from mlf_jax import UserError, data, models
-from mlf_jax.training import evaluation, loop, workdir
-from mlf_jax.training import run as run_lib
+from mlf_jax.training import evaluate, restore, train, workdir
 from mlf_jax.training.checkpoint import CheckpointStore
+from mlf_jax.training.logging import TrainLogger
+from mlf_jax.training.schedule import Schedule
+from mlf_jax.training.trainer import Interrupted, train_loop
 from tests import quick
 from tests.training import tiny
 
-REPOSITORY = pathlib.Path(__file__).parents[2]
 TIMINGS = {'train/samples_per_second'}
 
 
 @pytest.fixture(autouse=True, scope='module')
 def quick_compilation():
-  """Not for the programs that are started."""
   yield from quick.of_the_library()
 
 
@@ -39,21 +40,13 @@ def metrics(directory):
   ]
 
 
-def final_state(directory, config):
-  """All leaves of the last checkpoint, as the run's own template asks."""
-  run = run_lib.load(config)
-  with CheckpointStore(directory / 'checkpoints') as store:
-    template = jax.eval_shape(lambda: run_lib.init_state(run))
-    step, state, _ = store.restore(template)
-  assert step == run.schedule.num_steps
-  return jax.tree.leaves(state)
-
-
-def assert_same_run(one, other, config):
+def assert_same_run(one, other):
   """Bit for bit: every metric but timings, parameters, momentum, the rest."""
   assert metrics(one) == metrics(other)
+  states = [restore(directory, 'last') for directory in (one, other)]
+  assert states[0].step == states[1].step
   for a, b in zip(
-    final_state(one, config), final_state(other, config), strict=True
+    *(jax.tree.leaves(state.state) for state in states), strict=True
   ):
     np.testing.assert_array_equal(a, b)
     assert a.dtype == b.dtype
@@ -63,7 +56,22 @@ def assert_same_run(one, other, config):
 def finished(tmp_path_factory):
   """A run of the tiny configuration, from beginning to end."""
   directory = tmp_path_factory.mktemp('finished')
-  return directory, loop.train(tiny.config(), directory)
+  return directory, train(tiny.config(), workdir=directory)
+
+
+@pytest.fixture
+def unfinished(finished, tmp_path):
+  """A copy of that run, all of it there but its result."""
+  directory = tmp_path / 'run'
+  shutil.copytree(finished[0], directory)
+  (directory / 'result.json').unlink()
+  return directory
+
+
+def damage(checkpoint):
+  for path in checkpoint.rglob('*'):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def test_outputs(finished):
@@ -81,20 +89,19 @@ def test_outputs(finished):
   assert [line['step'] for line in lines] == [2, 3, 4, 6]
   evaluated = [line['step'] for line in lines if 'test/accuracy' in line]
   assert evaluated == [3, 6]
-  assert all(line['epoch'] == 1 for line in lines)
   for line in lines:
+    assert line['epoch'] == 1 and line['train/skipped_steps'] == 0
     assert line['train/loss'] > 0 and 0 <= line['train/accuracy'] <= 1
     assert line['train/learning_rate'] == pytest.approx(0.1)
-    assert line['train/skipped_steps'] == 0
-  for line in (directory / 'metrics.jsonl').read_text().splitlines():
-    assert 1 < json.loads(line)['train/samples_per_second'] < 1e6
   assert any((directory / 'tensorboard').iterdir())
   assert result == json.loads((directory / 'result.json').read_text())
   assert result['test/accuracy'] == lines[-1]['test/accuracy']
   best = max((x['test/accuracy'], x['step']) for x in lines if 'test/loss' in x)
   assert (result['best/test/accuracy'], result['best/step']) == best
-  assert result['seed'] == 0 and result['data'] == 'digits'
-  assert result['split_name'] == data.load('digits', 'test').split_name
+  digits = data.load('digits')
+  assert (result['data'], result['seed']) == ('digits', 0)
+  assert result['split_name'] == digits.split_name
+  assert result['split_hash']['test'] == digits.test.split_hash
   assert result['versions']['jax'] == jax.__version__
   variables = jax.eval_shape(
     models.SpikingResNet((1, 1, 1), (2, 3, 4), 10, 2).init,
@@ -109,224 +116,293 @@ def test_outputs(finished):
 def test_finished_run_says_so_and_does_not_train_again(finished, capsys):
   directory, result = finished
   before = (directory / 'metrics.jsonl').read_bytes()
-  assert loop.train(tiny.config(), directory) == result
+  assert train(tiny.config(), workdir=directory) == result
   assert f'{directory} is finished: test/accuracy' in capsys.readouterr().out
   assert (directory / 'metrics.jsonl').read_bytes() == before
 
 
-def test_another_configuration_is_refused_with_the_fields(finished):
-  directory, _ = finished
+def test_directory_of_others_is_refused(finished, unfinished):
   changed = tiny.config(seed=1, model__widths=(2, 2, 2))
   with pytest.raises(UserError) as error:
-    loop.train(changed, directory)
+    train(changed, workdir=finished[0])
   message = str(error.value)
   assert 'config.seed: 1 here, 0 there' in message
   assert 'config.model.widths: [2, 2, 2] here, [2, 3, 4] there' in message
   assert 'config.batch_size' not in message
+  (unfinished / 'config.json').unlink()
+  with pytest.raises(UserError, match='but no config'):
+    train(tiny.config(), workdir=unfinished)
 
 
 def test_directory_in_use_is_refused(tmp_path):
   config = tiny.config()
   with (
-    workdir.claim(tmp_path, config),
+    workdir.claimed_workdir(tmp_path, config),
     pytest.raises(UserError, match='another process is training in'),
   ):
-    loop.train(config, tmp_path)
+    train(config, workdir=tmp_path)
 
 
 @pytest.mark.parametrize('place', ['/dev/null/run', '/proc/run'])
 def test_directory_that_cannot_be_written(place):
   with pytest.raises(UserError, match=f'cannot write to the workdir {place}'):
-    loop.train(tiny.config(), place)
+    train(tiny.config(), workdir=place)
 
 
-def test_mistake_in_data_or_model_leaves_no_directory(tmp_path):
+def test_mistake_in_data_or_network_leaves_no_directory(tmp_path):
   directory = tmp_path / 'run'
   for config in (
     tiny.config(model__depth=9),
     tiny.config(batch_size=4000),
-    tiny.config(model__thresholds=(1.6, 0.6)),
+    tiny.config(unit__thresholds=(1.6, 0.6)),
   ):
     with pytest.raises(UserError):
-      loop.train(config, directory)
+      train(config, workdir=directory)
     assert not directory.exists()
 
 
-def launch(directory, *flags):
-  """Starts `train.py` on one device; the caller waits or kills."""
-  return subprocess.Popen(
-    [
-      sys.executable,
-      str(REPOSITORY / 'train.py'),
-      f'--workdir={directory}',
-      *tiny.FLAGS,
-      *flags,
-    ],
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
+# --- Throughput ---
+
+
+class Clock:
+  """Time that passes only where a test says so."""
+
+  def __init__(self):
+    self.now = 0.0
+
+  def __call__(self):
+    return self.now
+
+
+class Device:
+  """Computes one step after the other; to wait for one takes its time."""
+
+  def __init__(self, clock, seconds):
+    self._clock, self._seconds = clock, seconds
+    self._free_at = 0.0
+
+  def step(self, state, step):
+    """Dispatches a step, whose metrics are there when it is done."""
+    start = max(self._clock.now, self._free_at)
+    self._free_at = start + self._seconds(step)
+    values = {'loss': step, 'accuracy': 0.5, 'learning_rate': 0.1}
+    values |= {'skipped_steps': 0, 'skipped_in_row': 0}
+    return state, {
+      name: Value(self._clock, self._free_at, value)
+      for name, value in values.items()
+    }
+
+
+class Value:
+  """A number on a device."""
+
+  def __init__(self, clock, done_at, value):
+    self._clock, self._done_at, self._value = clock, done_at, value
+
+  def is_ready(self):
+    return self._clock.now >= self._done_at
+
+  def __array__(self, dtype=None, copy=None):
+    self._clock.now = max(self._clock.now, self._done_at)
+    return np.asarray(self._value, dtype)
+
+
+@pytest.mark.parametrize('host_seconds', [0, 32])
+def test_throughput_is_samples_by_the_time_of_their_steps(host_seconds):
+  """Evaluations and checkpoints are left out, wherever lines begin and end."""
+  clock, lines, left = Clock(), {}, {}
+  config = tiny.config(num_steps=66, log_every=19, eval_every_epochs=1.0)
+  schedule = Schedule(config, steps_per_epoch=22)
+  seconds = lambda step: 1.0 + step % 4
+  device = Device(clock, seconds)
+
+  def train_step(state, step):
+    clock.now += host_seconds  # Makes the batch.
+    return device.step(state, step)
+
+  def take_long(*_):
+    clock.now += 1000.0
+    return {'test/loss': 1.0, 'test/accuracy': 0.5}
+
+  logger = TrainLogger(
+    types.SimpleNamespace(
+      write=lambda step, epoch, scalars: lines.update({step: scalars}),
+      flush=lambda: None,
+    ),
+    types.SimpleNamespace(
+      advance=lambda step: None,
+      update=lambda step, *values: left.update({step: values[-1]}),
+      say=lambda line: None,
+    ),
+    schedule,
+    batch_size=64,
+    clock=clock,
   )
+  train_loop(
+    None,
+    0,
+    schedule=schedule,
+    train_step=train_step,
+    evaluate=take_long,
+    store=types.SimpleNamespace(save=take_long, wait=lambda: None),
+    logger=logger,
+    max_skipped_steps=3,
+    stop=[],
+    wall_seconds=clock,
+  )
+  ends = [19, 22, 38, 44, 57, 66]
+  assert list(lines) == ends
+  for start, end in zip([0, *ends], ends, strict=False):
+    steps = range(start + 1, end + 1)
+    assert lines[end]['train/loss'] == pytest.approx(np.mean(steps))
+    time_of_steps = len(steps) * 64 / lines[end]['train/samples_per_second']
+    if host_seconds:
+      # A step that is done while a batch is made is seen when that is made.
+      expected = host_seconds * len(steps)
+      assert time_of_steps == pytest.approx(expected, abs=host_seconds)
+      continue
+    assert time_of_steps == pytest.approx(sum(map(seconds, steps)))
+    # What is left takes as long as what was done.
+    mean = np.mean([seconds(step) for step in range(1, end + 1)])
+    evaluations = len([s for s in (44, 66) if s > end]) if end >= 22 else 0
+    expected = (66 - end) * mean + evaluations * 1000
+    assert left[end] == pytest.approx(expected)
 
 
-def wait_for(condition, process):
-  deadline = time.monotonic() + 120
-  while not condition():
-    assert process.poll() is None, process.communicate()[0]
-    assert time.monotonic() < deadline
-    time.sleep(0.001)
-
-
-LONG = ('--config.num_steps=40', '--config.eval_every_epochs=0.28')
+# --- Interruptions ---
 
 
 def long_config():
-  config = tiny.config(num_steps=40, eval_every_epochs=0.28)
-  # What the flags leave at the values of configs/digits.py.
-  config.eval_batch_size = 256
-  config.optimizer.weight_decay = 5e-4
-  config.schedule.name = 'cosine'
-  return config
+  return tiny.config(num_steps=40, eval_every_epochs=0.28)
 
 
 @pytest.fixture(scope='module')
 def uninterrupted(tmp_path_factory):
   directory = tmp_path_factory.mktemp('uninterrupted')
-  process = launch(directory, *LONG)
-  output = process.communicate(timeout=200)[0]
-  assert process.returncode == 0, output
+  train(long_config(), workdir=directory)
   assert [line['step'] for line in metrics(directory)] == list(range(2, 41, 2))
   return directory
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_interrupted_run_continues_bit_for_bit(tmp_path, uninterrupted, number):
-  """Asked to stop between two checkpoints, in the middle of a line."""
-  process = launch(tmp_path, *LONG)
-  wait_for(
-    lambda: (
-      (tmp_path / 'metrics.jsonl').exists()
-      and len(metrics_or_none(tmp_path)) >= 4
-    ),
-    process,
-  )
-  process.send_signal(number)
-  output = process.communicate(timeout=100)[0]
-  assert process.returncode == 128 + number, output
-  assert 'interrupted at step' in output
-  assert 'the same command continues from step' in output
-  assert not (tmp_path / 'result.json').exists()
-  output = launch(tmp_path, *LONG).communicate(timeout=200)[0]
-  assert 'continuing from step' in output and 'finished in' in output
-  assert_same_run(tmp_path, uninterrupted, long_config())
+def test_interrupted_run_continues_bit_for_bit(
+  tmp_path, uninterrupted, monkeypatch, capsys
+):
+  """Asked to stop twice between two checkpoints, in the middle of a line."""
+  train_batch = data.train_batch
+  signals = {14: signal.SIGTERM, 32: signal.SIGINT}
+
+  def batch_and_signal(split, batch_size, seed, step, **options):
+    if step in signals:
+      signal.raise_signal(signals.pop(step))
+    return train_batch(split, batch_size, seed, step, **options)
+
+  monkeypatch.setattr(data, 'train_batch', batch_and_signal)
+  for step, number in (15, signal.SIGTERM), (33, signal.SIGINT):
+    with pytest.raises(Interrupted, match=f'interrupted at step {step}') as e:
+      train(long_config(), workdir=tmp_path)
+    assert f'the same command continues from step {step}' in str(e.value)
+    assert e.value.signal_number == number
+    assert not (tmp_path / 'result.json').exists()
+  train(long_config(), workdir=tmp_path)
+  output = capsys.readouterr().out
+  assert 'continuing from step 33' in output and 'finished in' in output
+  assert_same_run(tmp_path, uninterrupted)
 
 
-def metrics_or_none(directory):
-  """Like `metrics`, while the file may be half-written."""
-  try:
-    return metrics(directory)
-  except ValueError:
-    return []
+# `train.py` with the devices and the compiler of this process.
+PROGRAM = """
+import sys
+import tests.conftest
+from tests import quick
+from mlf_jax import cli
+compilation = quick.of_the_library()
+next(compilation)
+sys.exit(cli.main(sys.argv[1:]))
+"""
 
 
 def test_run_killed_during_a_save_continues_bit_for_bit(
   tmp_path, uninterrupted
 ):
   """SIGKILL while a checkpoint is half on disk, until it was caught there."""
-  checkpoints = tmp_path / 'checkpoints'
+  directory = tmp_path / 'run'
+  checkpoints = directory / 'checkpoints'
+  path = tmp_path / 'long.py'
+  path.write_text(
+    'from tests.training.test_trainer import long_config as get_config\n'
+  )
 
   def present(whole):
     names = os.listdir(checkpoints) if checkpoints.exists() else []
     return {name for name in names if name.isdigit() == whole}
 
   for _ in range(6):
-    process = launch(tmp_path, *LONG)
     before = present(whole=True)
-    # Not the first one, so that there is something to fall back on.
-    wait_for(
-      lambda before=before: (
-        present(whole=False) and present(whole=True) - before
-      ),
-      process,
+    process = subprocess.Popen(
+      [
+        *(sys.executable, '-c', PROGRAM, 'train'),
+        *(f'--config={path}', f'--workdir={directory}'),
+      ],
+      cwd=pathlib.Path(__file__).parents[2],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
     )
+    deadline = time.monotonic() + 120
+    # Not the first one, so that there is something to fall back on.
+    while not (present(whole=False) and present(whole=True) - before):
+      assert process.poll() is None, process.communicate()[0]
+      assert time.monotonic() < deadline
+      time.sleep(0.001)
     process.kill()
     process.communicate(timeout=20)
     if present(whole=False):
       break
   assert present(whole=False)
-  output = launch(tmp_path, *LONG).communicate(timeout=200)[0]
-  assert 'finished in' in output, output
-  assert_same_run(tmp_path, uninterrupted, long_config())
+  train(long_config(), workdir=directory)
+  assert_same_run(directory, uninterrupted)
 
 
 def test_corrupt_checkpoint_falls_back_to_the_one_before(
-  tmp_path, finished, capsys
+  unfinished, finished, capsys
 ):
-  directory = tmp_path / 'run'
-  loop.train(tiny.config(), directory)
-  (directory / 'result.json').unlink()
-  last = directory / 'checkpoints' / '6'
-  for path in last.rglob('*'):
-    if path.is_file():
-      path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-  capsys.readouterr()
-  loop.train(tiny.config(), directory)
+  damage(unfinished / 'checkpoints' / '6')
+  train(tiny.config(), workdir=unfinished)
   output = capsys.readouterr().out
   assert 'warning: the checkpoint of step 6 is corrupt' in output
   assert 'continuing from step 3' in output
-  assert_same_run(directory, finished[0], tiny.config())
+  assert_same_run(unfinished, finished[0])
 
 
-def test_run_that_is_not_finite_stops_and_names_step_and_checkpoint(tmp_path):
-  config = tiny.config(
-    num_steps=40,
-    optimizer__learning_rate=1e30,
-    schedule__name='cosine',
-    schedule__warmup_epochs=22.0,
-    max_skipped_steps=3,
-  )
-  with pytest.raises(UserError) as error:
-    loop.train(config, tmp_path)
-  message = str(error.value)
-  assert '3 steps in a row had a loss, gradient or update that' in message
-  lines = metrics(tmp_path)
-  first_bad = next(x['step'] for x in lines if x['train/skipped_steps'])
-  named = int(message.split('up to step ')[1].split(';')[0])
-  assert first_bad <= named <= first_bad + 4
-  assert not (tmp_path / 'result.json').exists()
-  with CheckpointStore(tmp_path / 'checkpoints') as store:
-    good = store.steps()[-1] if store.steps() else None
-  expected = f'checkpoint is step {good}' if good else 'is no checkpoint yet'
-  assert expected in message
+def test_without_an_intact_checkpoint_nothing_begins_anew(unfinished):
+  damage(unfinished / 'checkpoints')
+  before = (unfinished / 'metrics.jsonl').read_bytes()
+  for _ in range(2):
+    with pytest.raises(UserError, match=r'no intact checkpoint in .*corrupt'):
+      train(tiny.config(), workdir=unfinished)
+    assert (unfinished / 'metrics.jsonl').read_bytes() == before
 
 
-def test_checkpoints_of_a_run_that_diverges_are_good(tmp_path):
-  """No checkpoint from a streak of skipped steps takes a good one's place."""
-  config = tiny.config(
-    num_steps=40,
-    eval_every_epochs=0.04,
-    optimizer__learning_rate=1e30,
-    schedule__name='cosine',
-    schedule__warmup_epochs=22.0,
-    max_skipped_steps=6,
-  )
-  with pytest.raises(UserError) as error:
-    loop.train(config, tmp_path)
-  run = run_lib.load(config)
-  with CheckpointStore(tmp_path / 'checkpoints') as store:
-    for step in store.steps():
-      _, state, saved = store.restore(run_lib.init_state(run), step)
-      assert state.skipped_in_row == 0 and np.isfinite(saved['test/loss'])
-    last = store.steps()[-1:]
-  named = f'checkpoint is step {last[0]} ' if last else 'no checkpoint yet'
-  assert named in str(error.value)
+def test_removed_checkpoints_are_told(unfinished, finished, capsys):
+  shutil.rmtree(unfinished / 'checkpoints')
+  train(tiny.config(), workdir=unfinished)
+  assert f'warning: no checkpoint in {unfinished}' in capsys.readouterr().out
+  assert_same_run(unfinished, finished[0])
 
 
-def test_directory_of_unknown_origin_is_refused(tmp_path, finished):
-  directory = tmp_path / 'run'
-  shutil.copytree(finished[0], directory)
-  (directory / 'config.json').unlink()
-  with pytest.raises(UserError, match='but no config'):
-    loop.train(tiny.config(), directory)
+def test_result_survives_a_damaged_log(unfinished, finished):
+  log = unfinished / 'metrics.jsonl'
+  log.write_bytes(b'\xff\n' + log.read_bytes()[:-30])
+  result = train(tiny.config(), workdir=unfinished)
+  for name in ('best/step', 'best/test/accuracy', 'test/accuracy', 'steps'):
+    assert result[name] == finished[1][name]
+  (unfinished / 'result.json').write_text('{')
+  with pytest.raises(UserError, match=r'damaged .* writes it again'):
+    train(tiny.config(), workdir=unfinished)
+  # Without its configuration a run would be refused: no such advice there.
+  (unfinished / 'config.json').write_text('{')
+  with pytest.raises(UserError, match=r'config\.json is damaged \(.*\)$'):
+    train(tiny.config(), workdir=unfinished)
 
 
 def test_run_finished_by_another_process_is_not_trained_again(
@@ -334,144 +410,61 @@ def test_run_finished_by_another_process_is_not_trained_again(
 ):
   """It ends between the first look and the lock."""
   directory = tmp_path / 'run'
-  load = run_lib.load
+  load = data.load
 
-  def load_and_lose_the_race(config):
+  def load_and_lose_the_race(*arguments):
     shutil.copytree(finished[0], directory)
-    return load(config)
+    return load(*arguments)
 
-  monkeypatch.setattr(run_lib, 'load', load_and_lose_the_race)
+  monkeypatch.setattr(data, 'load', load_and_lose_the_race)
   before = (finished[0] / 'result.json').read_bytes()
-  assert loop.train(tiny.config(), directory) == finished[1]
+  assert train(tiny.config(), workdir=directory) == finished[1]
   assert (directory / 'result.json').read_bytes() == before
 
 
-def test_evaluate_moves_nothing_of_a_run(tmp_path, finished, capsys):
-  directory = tmp_path / 'run'
-  shutil.copytree(finished[0], directory)
-  last = directory / 'checkpoints' / '6'
-  for path in last.rglob('*'):
-    if path.is_file():
-      path.write_bytes(b'')
-  assert evaluation.evaluate(str(directory), 'last')['step'] == 3
-  assert 'checkpoint of step 6 is corrupt' in capsys.readouterr().err
-  assert last.is_dir()
-  for path in (directory / 'checkpoints' / '3').rglob('*'):
-    if path.is_file():
-      path.write_bytes(b'')
-  with pytest.raises(UserError, match=r'corrupt ones are in .*/checkpoints;'):
-    evaluation.evaluate(str(directory), 'last')
-  assert not (directory / 'checkpoints_corrupt').exists()
+# --- Divergence, checkpoints, parallelism, data of the user's own ---
 
 
-def test_infinite_updates_are_skipped_and_told(tmp_path, capsys):
+def test_run_that_diverges_stops_and_leaves_good_checkpoints(tmp_path, capsys):
+  """No checkpoint from a streak of skipped steps takes a good one's place."""
   config = tiny.config(
-    optimizer__weight_decay=1e38, optimizer__learning_rate=1e6, num_steps=2
+    num_steps=40,
+    eval_every_epochs=0.04,
+    keep_checkpoints=2,
+    optimizer__learning_rate=1e30,
+    schedule__name='cosine',
+    schedule__warmup_epochs=22.0,
+    max_skipped_steps=6,
   )
-  result = loop.train(config, tmp_path)
-  assert result['skipped_steps'] == 2 and np.isfinite(result['test/loss'])
-  assert 'warning: 2 steps skipped so far' in capsys.readouterr().out
+  with pytest.raises(UserError) as error:
+    train(config, workdir=tmp_path)
+  message = str(error.value)
+  assert '6 steps in a row had a loss, gradient or update that' in message
+  lines = metrics(tmp_path)
+  named = int(message.split('up to step ')[1].split(';')[0])
+  assert lines[-1]['step'] == named
+  assert lines[-1]['train/skipped_steps'] >= 6
+  assert lines[-1]['train/loss'] is None
+  assert 'steps skipped so far' in capsys.readouterr().out
+  assert not (tmp_path / 'result.json').exists()
+  good = [x['step'] for x in lines if x['train/loss'] and x['test/loss']]
+  with CheckpointStore(tmp_path / 'checkpoints') as store:
+    assert set(store.steps()) == {*good[-2:], store.best_step()}
+  assert restore(tmp_path, 'last').state.skipped_in_row == 0
+  assert f'checkpoint is step {good[-1]} ' in message
 
 
-def test_without_an_intact_checkpoint_nothing_begins_anew(tmp_path, finished):
-  directory = tmp_path / 'run'
-  shutil.copytree(finished[0], directory)
-  (directory / 'result.json').unlink()
-  for path in (directory / 'checkpoints').rglob('*'):
-    if path.is_file():
-      path.write_bytes(b'')
-  before = (directory / 'metrics.jsonl').read_bytes()
-  for _ in range(2):
-    with pytest.raises(UserError, match=r'no intact checkpoint in .*corrupt'):
-      loop.train(tiny.config(), directory)
-    assert (directory / 'metrics.jsonl').read_bytes() == before
+def test_pmap_run_equals_shard_map_run(tmp_path, finished):
+  train(tiny.config(parallel='pmap'), workdir=tmp_path)
+  for one, other in zip(metrics(tmp_path), metrics(finished[0]), strict=True):
+    assert one == pytest.approx(other, rel=1e-4)
 
 
-def test_result_survives_a_damaged_log(tmp_path, finished):
-  directory = tmp_path / 'run'
-  shutil.copytree(finished[0], directory)
-  (directory / 'result.json').unlink()
-  log = directory / 'metrics.jsonl'
-  log.write_bytes(b'\xff\n' + log.read_bytes()[:-30])
-  result = loop.train(tiny.config(), directory)
-  for name in ('best/step', 'best/test/accuracy', 'test/accuracy', 'steps'):
-    assert result[name] == finished[1][name]
-  (directory / 'result.json').write_text('{')
-  with pytest.raises(UserError, match=r'damaged .* writes it again'):
-    loop.train(tiny.config(), directory)
-  # Without its configuration a run would be refused: no such advice there.
-  (directory / 'config.json').write_text('{')
-  with pytest.raises(UserError, match=r'config\.json is damaged \(.*\)$'):
-    loop.train(tiny.config(), directory)
-
-
-def test_removed_checkpoints_are_told(tmp_path, finished, capsys):
-  directory = tmp_path / 'run'
-  shutil.copytree(finished[0], directory)
-  (directory / 'result.json').unlink()
-  shutil.rmtree(directory / 'checkpoints')
-  loop.train(tiny.config(), directory)
-  assert f'warning: no checkpoint in {directory}' in capsys.readouterr().out
-  assert_same_run(directory, finished[0], tiny.config())
-
-
-def test_keep_checkpoints_and_the_best_besides(tmp_path):
-  config = tiny.config(num_steps=8, eval_every_epochs=0.04, keep_checkpoints=2)
-  result = loop.train(config, tmp_path)
-  kept = {int(p.name) for p in (tmp_path / 'checkpoints').iterdir()}
-  assert kept == {7, 8, result['best/step']}
-
-
-def test_evaluate_prints_and_stores(finished, capsys):
-  directory, result = finished
-  line = evaluation.evaluate(str(directory), 'last')
-  assert f'test/accuracy {line["test/accuracy"]:.4f}' in capsys.readouterr().out
-  assert line['test/accuracy'] == result['test/accuracy']
-  assert line['test/loss'] == pytest.approx(result['test/loss'], rel=1e-6)
-  best = evaluation.evaluate(str(directory), 'best')
-  assert (best['step'], best['test/accuracy']) == (
-    result['best/step'],
-    result['best/test/accuracy'],
-  )
-  longer = evaluation.evaluate(str(directory), 'last', time_steps=5)
-  assert longer['time_steps'] == 5
-  assert longer['test/loss'] != line['test/loss']
-  stored = (directory / 'evaluations.jsonl').read_text().splitlines()
-  (directory / 'evaluations.jsonl').unlink()
-  assert [json.loads(s) for s in stored] == [line, best, longer]
-
-
-def test_evaluate_equals_the_model_applied_by_hand(finished):
-  """All 359 samples once, though no batch size divides them."""
-  directory, result = finished
-  run = run_lib.load(tiny.config())
-  with CheckpointStore(directory / 'checkpoints') as store:
-    _, state, _ = store.restore(run_lib.init_state(run))
-  test_set, model = run.test_set, run.steps.model
-  pixels = test_set.images / test_set.scale
-  images = (pixels - np.array(test_set.mean)) / np.array(test_set.std)
-  logits = quick.jit(model.apply)(
-    state.eval_variables, images.astype(np.float32)
-  )
-  correct = np.asarray(logits).argmax(-1) == test_set.labels
-  losses = -np.asarray(jax.nn.log_softmax(logits))[
-    np.arange(len(test_set)), test_set.labels
-  ]
-  assert result['test/loss'] == pytest.approx(losses.mean(), rel=1e-5)
-  assert result['test/accuracy'] == pytest.approx(correct.mean(), abs=1e-6)
-
-
-def test_frames_train_and_are_evaluated_on_their_first_timesteps(
-  tmp_path, monkeypatch
-):
-  """Separable frames are learned, mixed; no more timesteps than frames."""
-  sets = {
-    split: tiny.dataset((4, 8, 8, 2), n=96, split=split, seed=i)
-    for i, split in enumerate(('train', 'test'))
-  }
-  monkeypatch.setattr(data, 'load', lambda name, split, **_: sets[split])
+def test_frames_of_ones_own_train_and_are_evaluated(tmp_path):
+  """Separable frames are learned, mixed; on their first timesteps as well."""
+  dataset = tiny.dataset((4, 8, 8, 2), n=96)
   config = tiny.config(
-    'moving_digits',
+    'frame_arrays',
     num_steps=60,
     batch_size=32,
     model__time_steps=4,
@@ -479,26 +472,23 @@ def test_frames_train_and_are_evaluated_on_their_first_timesteps(
     augment__mixup=0.1,
     eval_every_epochs=10.0,
   )
-  result = loop.train(config, tmp_path)
-  assert result['test/accuracy'] > 0.9
-  full = evaluation.evaluate(str(tmp_path), 'last')
+  result = train(config, dataset, tmp_path)
+  assert (result['data'], result['test/accuracy'] > 0.9) == ('arrays', True)
+  full = evaluate(tmp_path, 'last', dataset=dataset)
   assert full['test/accuracy'] == result['test/accuracy']
-  first = evaluation.evaluate(str(tmp_path), 'last', time_steps=2)
-  run = run_lib.load(config)
-  with CheckpointStore(tmp_path / 'checkpoints') as store:
-    _, state, _ = store.restore(run_lib.init_state(run))
-  model = run.steps.model.clone(time_steps=2, axis_name=None)
-  logits = quick.jit(model.apply)(
-    state.eval_variables, run.steps.normalize(run.test_set.images[:, :2])
+  first = evaluate(tmp_path, 'last', 2, dataset)
+  restored = restore(tmp_path, 'last', dataset)
+  logits = quick.jit(restored.model.clone(time_steps=2).apply)(
+    restored.state.eval_variables,
+    dataset.normalize(dataset.test.images[:, :2], np.float32),
   )
-  correct = np.asarray(logits).argmax(-1) == run.test_set.labels
+  correct = np.asarray(logits).argmax(-1) == dataset.test.labels
   assert first['test/accuracy'] == pytest.approx(correct.mean())
   assert first['test/loss'] != full['test/loss']
-  with pytest.raises(UserError, match='--time_steps 5: simulated has 4 frames'):
-    evaluation.evaluate(str(tmp_path), 'last', time_steps=5)
-
-
-def test_pmap_run_equals_shard_map_run(tmp_path, finished):
-  loop.train(tiny.config(parallel='pmap'), tmp_path)
-  for one, other in zip(metrics(tmp_path), metrics(finished[0]), strict=True):
-    assert one == pytest.approx(other, rel=1e-4)
+  with pytest.raises(UserError, match='--time_steps 5: arrays has 4 frames'):
+    evaluate(tmp_path, 'last', 5, dataset)
+  # A directory belongs to its arrays; which they were, only the caller knows.
+  with pytest.raises(UserError, match=r'config\.data\.digest'):
+    train(config, tiny.dataset((4, 8, 8, 2), n=80), tmp_path)
+  with pytest.raises(UserError, match='stands for arrays'):
+    evaluate(tmp_path)
