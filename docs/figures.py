@@ -8,6 +8,7 @@ import argparse
 import pathlib
 
 import jax
+import numpy as np
 
 from mlf_jax import training
 from mlf_jax.analysis import event_plots, plots
@@ -38,17 +39,18 @@ def recording(directory: pathlib.Path | None):
   """Draws a moving digit, its frames and the spikes of the first layer."""
   if directory:
     config, model, _, state = training.restore(directory)
-    variables = state.eval_variables
   else:
     config = configuration.get_config()
     model = build_model(config, num_classes=10)
   frames = load_dataset(config).test.images[:BATCH]
-  if not directory:
-    key = jax.random.key(config.seed)
-    variables = jax.jit(model.init)(key, frames[:1])
-  spikes = event_plots.first_spikes(
-    model, variables, frames, train=directory is None
-  )
+
+  @jax.jit
+  def first_spikes(key):
+    trained = directory is not None
+    variables = state.eval_variables if trained else model.init(key, frames[:1])
+    return event_plots.first_spikes(model, variables, frames, train=not trained)
+
+  spikes = np.asarray(first_spikes(jax.random.key(config.seed)))
   events, _ = moving_digits.recordings('test')
   return event_plots.recording(
     events[0],

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import chex
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, UInt8
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, to_rgb
@@ -171,8 +171,8 @@ def first_spikes(
   variables: Mapping,
   frames: UInt8[np.ndarray, 'batch time height width 2'],
   train: bool = False,
-) -> Float[np.ndarray, 'batch time height_out width_out channel']:
-  """Spikes of a network's first units.
+) -> Float[Array, 'batch time height_out width_out channel']:
+  """Spikes of a network's first units; `jax.jit` leaves out the other layers.
 
   Args:
     model: the network.
@@ -196,4 +196,4 @@ def first_spikes(
   (spikes,) = variables['intermediates']['SpikingUnits_0']['__call__']
   # Time is folded into batch, time first.
   spikes = spikes.reshape((model.time_steps, -1, *spikes.shape[1:]))
-  return np.asarray(spikes.swapaxes(0, 1))
+  return spikes.swapaxes(0, 1)
