@@ -1,10 +1,10 @@
 """Speed and memory of reading recordings: `python benchmarks/events.py`.
 
 Prints the median of seven repetitions, in one process, of reading a file of
-each format from disk and of making frames of what was read. Memory is the most
-that was set aside at once while a file was read, as a multiple of the columns
-that are returned: by `tracemalloc`, and by the growth of the resident memory of
-a process that reads nothing else.
+each format from disk and of making frames of its events. Memory is the peak
+while a file is read, as a multiple of the columns that are returned: by
+`tracemalloc`, and by the growth of the resident memory of a process that reads
+nothing else.
 """
 
 import argparse
@@ -22,8 +22,7 @@ import tracemalloc
 import jax
 import numpy as np
 
-from mlf_jax.data.event_files import read_aedat, read_n_mnist
-from mlf_jax.data.frames import to_frames
+from mlf_jax.data.events import read_aedat, read_n_mnist, to_frames
 
 REPETITIONS = 7
 # 12 frames of a tenth of the recording: two windows stay empty.
@@ -35,7 +34,7 @@ BINNINGS = {
 
 
 def columns(number, side):
-  """Columns t, x, y, p of so many events in ten seconds."""
+  """Columns t, x, y, p of `number` events in ten seconds."""
   rng = np.random.default_rng(0)
   t = np.sort(rng.integers(0, 10_000_000, number))
   x, y = rng.integers(0, side, (2, number))
@@ -43,7 +42,7 @@ def columns(number, side):
 
 
 def write_aedat3(path, number, packet):
-  """AEDAT 3.1, `packet` events a packet."""
+  """Writes AEDAT 3.1 with `packet` events per packet."""
   t, x, y, p = columns(number, 128)
   rows = np.stack([x << 17 | y << 2 | p << 1 | 1, t], 1).astype('<u4')
   # Type and source are halves of the first word.
@@ -55,14 +54,14 @@ def write_aedat3(path, number, packet):
 
 
 def write_aedat2(path, number):
-  """AEDAT 2.0 of a DVS128."""
+  """Writes AEDAT 2.0 of a DVS128."""
   t, x, y, p = columns(number, 128)
   rows = np.stack([y << 8 | x << 1 | p, t], 1).astype('>u4')
   path.write_bytes(b'#!AER-DAT2.0\r\n' + rows.tobytes())
 
 
 def write_n_mnist(path, number):
-  """N-MNIST; its clock wraps once."""
+  """Writes N-MNIST; its clock wraps once."""
   t, x, y, p = columns(number, 34)
   rows = np.stack([x, y, p << 7 | t >> 16 & 127, t >> 8 & 255, t & 255], 1)
   path.write_bytes(rows.astype(np.uint8).tobytes())
@@ -77,7 +76,7 @@ FILES = {
 
 
 def median_seconds(function):
-  """Median time of a call, after one that does not count."""
+  """Median time of a call, after a warm-up call."""
   function()
   seconds = []
   for _ in range(REPETITIONS):
@@ -88,7 +87,7 @@ def median_seconds(function):
 
 
 def traced_share(read, path):
-  """Most memory traced while `path` is read, in units of what it returns."""
+  """Peak of traced memory while `path` is read, per byte of its events."""
   tracemalloc.start()
   events = read(path)
   peak = tracemalloc.get_traced_memory()[1]
@@ -97,13 +96,13 @@ def traced_share(read, path):
 
 
 def resident_share(name, path):
-  """The same by the resident memory of a new process."""
+  """Growth of the resident memory of a new process, per byte of events."""
   command = [sys.executable, __file__, '--measure', name, str(path)]
   return float(subprocess.check_output(command))
 
 
 def measure(name, path):
-  """Reads one file and prints what the process grew by at most."""
+  """Reads one file and prints the growth of this process's memory."""
   read = FILES[name][2]
   before = most_resident()
   events = read(path)
@@ -111,8 +110,8 @@ def measure(name, path):
 
 
 def most_resident():
-  """Most bytes of resident memory this process had so far; Linux only."""
-  # Not `getrusage`: a new process begins with what the old one had.
+  """Peak of this process's resident memory in bytes; Linux only."""
+  # `getrusage` would include the peak of the parent process.
   status = pathlib.Path('/proc/self/status').read_text()
   return 1024 * int(re.search(r'VmHWM:\s*(\d+)', status)[1])
 

@@ -1,12 +1,12 @@
 """Feeds damaged recordings to the readers: `python benchmarks/fuzz_events.py`.
 
-The files are random bytes, and valid recordings that were changed: bits turned
-over, parts cut out, put in, or exchanged between two files, fields set to
-extreme values. A reader may return events or raise a `RecordingError`. All else
-is a failure: any other exception, events that break what `Events` promises, a
-message of more than a line or without a byte of the file, and memory above
-three times the columns of a valid file of that length plus `SPARE` bytes.
-Failures are saved, and the exit code is 1.
+The files are random bytes, and valid recordings that were changed: bits
+flipped, parts removed, inserted, or exchanged between two files, fields set to
+extreme values. A reader may return events or raise a `RecordingError`. Failures
+are any other exception, events that break the invariants of `Events`, a message
+of more than a line or without a byte of the file, and memory above three times
+the columns of a valid file of that length plus `SPARE` bytes. Failures are
+saved, and the exit code is 1.
 """
 
 import argparse
@@ -24,12 +24,16 @@ import tracemalloc
 
 import numpy as np
 
-from mlf_jax.data.event_files import RecordingError, read_aedat, read_n_mnist
-from mlf_jax.data.frames import FrameSpec
+from mlf_jax.data.events import (
+  FrameSpec,
+  RecordingError,
+  read_aedat,
+  read_n_mnist,
+)
 
-# For one block of events while it is decoded, whatever the length of the file.
+# Bytes for the block of events that is being decoded.
 SPARE = 2 << 20
-# Bytes of the columns of an event, and the fewest that it has in a file.
+# Bytes of an event in the columns, and in a file.
 COLUMN_BYTES = 13
 FILE_BYTES = {read_aedat: 8, read_n_mnist: 5}
 EXTREME = (0, 1, -1, 127, 128, 2**15, 2**15 - 1, 2**31, 2**31 - 1, -(2**31))
@@ -37,7 +41,7 @@ MOST_FAILURES = 10
 
 
 def valid_recordings(rng):
-  """Recordings of every format, short ones and some of several blocks."""
+  """Returns recordings of every format, some of several blocks."""
   sys.path.append(str(pathlib.Path(__file__).parents[1]))
   writers = importlib.import_module('tests.data.recordings')
   recordings = []
@@ -58,39 +62,39 @@ def valid_recordings(rng):
 
 
 def flip(rng, content, _):
-  """Some bits turned over."""
+  """Flips some bits."""
   for _ in range(rng.choice([1, 1, 2, 10])):
     content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
 
 
 def cut(rng, content, _):
-  """The end, or a part, left out."""
+  """Removes the end, or a part."""
   start = rng.randrange(len(content))
   stop = rng.choice([len(content), start + rng.randrange(1, 60)])
   del content[start:stop]
 
 
 def insert(rng, content, _):
-  """Random bytes put in."""
+  """Inserts random bytes."""
   start = rng.randrange(len(content) + 1)
   content[start:start] = rng.randbytes(rng.randrange(1, 60))
 
 
 def splice(rng, content, other):
-  """A beginning, and an end of another recording."""
+  """Joins a beginning to an end of another recording."""
   start = rng.randrange(len(content))
   content[start:] = other[rng.randrange(len(other) + 1) :]
 
 
 def repeat(rng, content, _):
-  """A part there twice: time goes back."""
+  """Repeats a part, so that time goes back."""
   start = rng.randrange(len(content))
   part = content[start : start + rng.randrange(1, 4000)]
   content[start:start] = part
 
 
 def extreme(rng, content, _):
-  """An extreme value in a packet header, or anywhere."""
+  """Sets an extreme value in a packet header, or anywhere."""
   starts = packet_headers(content)
   if starts and rng.random() < 0.8:
     start = rng.choice(starts)
@@ -104,7 +108,7 @@ def extreme(rng, content, _):
 
 
 def packet_headers(content):
-  """Where the headers of the packets of AEDAT 3.1 begin, 100 at most."""
+  """Offsets of the packet headers of AEDAT 3.1, at most 100."""
   end = b'#!END-HEADER\r\n'
   start, starts = content.find(end), []
   start = len(content) if start < 0 else start + len(end)
@@ -128,10 +132,10 @@ BEGINNINGS = (
 
 
 def damaged(rng, recordings):
-  """Bytes of a file that no camera wrote."""
+  """Returns the bytes of a damaged file."""
   if rng.random() < 0.1:
     return rng.choice(BEGINNINGS) + rng.randbytes(rng.randrange(2000))
-  # A long one takes as much time as many short ones.
+  # Mostly short ones: a long one takes as much time as many of them.
   while len(content := rng.choice(recordings)) > 50_000 and rng.random() < 0.9:
     pass
   content = bytearray(content)
@@ -142,7 +146,7 @@ def damaged(rng, recordings):
 
 
 def check_events(events, content):
-  """Asserts what `Events` promises, and that frames can be made of them."""
+  """Asserts the invariants of `Events`, and that frames can be made."""
   columns = (events.t, events.x, events.y, events.p)
   dtypes = (np.int64, np.uint16, np.uint16, np.uint8)
   for column, dtype in zip(columns, dtypes, strict=True):
@@ -165,7 +169,7 @@ def check_message(message, content):
 
 
 def attempt(read, content, backwards):
-  """Reads `content`; returns whether it was accepted, and memory by bound."""
+  """Reads `content`; returns True if accepted, and memory by its bound."""
   file = io.BytesIO(content)
   tracemalloc.reset_peak()
   before = tracemalloc.get_traced_memory()[0]

@@ -14,8 +14,7 @@ import jax
 import numpy as np
 
 from mlf_jax import UserError, stream
-from mlf_jax.data import moving_digits
-from mlf_jax.data.frames import to_frames
+from mlf_jax.data.events import moving_digits, to_frames
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import evaluation
 from mlf_jax.training import run as run_lib
