@@ -144,33 +144,31 @@ def assert_same(events, array):
     np.testing.assert_array_equal(getattr(events, field), array[field])
 
 
-def test_tonic_reads_the_same_from_aedat3(tonic, tmp_path, monkeypatch):
-  # tonic heeds neither the valid bit nor the overflow counter nor the type of
-  # a packet: only without them is there something to compare.
+# tonic heeds neither the valid bit nor the overflow counter nor the type of a
+# packet: only without them is there something to compare.
+@pytest.mark.parametrize(
+  ('content', 'version', 'header', 'reader'),
+  [
+    (recordings.aedat3(many_events(128), (64, 3)), 3.1, HEADER, 'read_dvs_ibm'),
+    (recordings.aedat2(many_events(128)), 2.0, HEADER2, 'read_dvs_128'),
+  ],
+)
+def test_tonic_reads_the_same_from_aedat(
+  tonic, tmp_path, monkeypatch, content, version, header, reader
+):
   path = tmp_path / 'user01.aedat'
-  path.write_bytes(recordings.aedat3(many_events(128), (64, 3)))
-  header = tonic.io.read_aedat_header_from_file
-  assert header(path)[:2] == (3.1, len(HEADER))
-  # Of three values it returns, its own readers expect two.
+  path.write_bytes(content)
+  read_header = tonic.io.read_aedat_header_from_file
+  assert read_header(path)[:2] == (version, len(header))
+  # It returns three values, but its own readers expect two.
   monkeypatch.setattr(
-    tonic.io, 'read_aedat_header_from_file', lambda name: header(name)[:2]
+    tonic.io, 'read_aedat_header_from_file', lambda name: read_header(name)[:2]
   )
-  shape, array = tonic.io.read_dvs_ibm(path)
+  shape, array = getattr(tonic.io, reader)(path)
   assert shape == (128, 128)
-  assert_same(formats.read_aedat(path), array)
-
-
-def test_tonic_reads_the_same_from_aedat2(tonic, tmp_path, monkeypatch):
-  path = tmp_path / 'user01.aedat'
-  path.write_bytes(recordings.aedat2(many_events(128)))
-  header = tonic.io.read_aedat_header_from_file
-  assert header(path)[:2] == (2.0, len(HEADER2))
-  monkeypatch.setattr(
-    tonic.io, 'read_aedat_header_from_file', lambda name: header(name)[:2]
-  )
-  _, array = tonic.io.read_dvs_128(path)
-  # tonic's axes of this camera are swapped, and its columns not mirrored.
-  array['x'], array['y'] = 127 - array['y'], array['x'].copy()
+  if version == 2.0:
+    # tonic's axes of this camera are swapped, and its columns not mirrored.
+    array['x'], array['y'] = 127 - array['y'], array['x'].copy()
   assert_same(formats.read_aedat(path), array)
 
 
