@@ -256,8 +256,8 @@ def validate(config: ml_collections.ConfigDict, num_devices: int) -> None:
     name = config[section]['name']
     verb = 'is no field of' if field in values else 'is missing for'
     raise UserError(
-      f'config.{field} {verb} {name}; config.{section}.name is chosen where the '
-      f'configuration is made, by default_config({section}={name!r})'
+      f'config.{field} {verb} {name}; config.{section}.name is chosen where '
+      f'the configuration is made, by default_config({section}={name!r})'
     )
   for name, field in declared.items():
     field.check(values[name])

@@ -78,8 +78,8 @@ def sample_spec(
   elif dataset is not None:
     raise UserError(
       f'config.data.name is {name!r}, which is loaded by its name; a dataset '
-      "of one's own needs a configuration of default(data='arrays') or "
-      "default(data='frame_arrays')"
+      "of one's own needs a configuration of default_config(data='arrays') or "
+      "default_config(data='frame_arrays')"
     )
   time_steps = config.model.time_steps
   if entry.is_frames != (len(shape) == 4):
@@ -87,7 +87,7 @@ def sample_spec(
     fitting = 'frame_arrays' if len(shape) == 4 else 'arrays'
     raise UserError(
       f'the dataset holds {kind} of shape {shape}, but config.data.name is '
-      f'{name!r}; start from default(data={fitting!r})'
+      f'{name!r}; start from default_config(data={fitting!r})'
     )
   if entry.is_frames and shape[0] != time_steps:
     raise UserError(

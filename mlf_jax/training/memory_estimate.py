@@ -7,6 +7,7 @@ compiled and never run.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import ml_collections
@@ -147,6 +148,7 @@ def largest_batch(
   limit: int,
   size: int,
   estimated: MemoryEstimate,
+  estimate: Callable[..., MemoryEstimate] = estimate,
 ) -> int:
   """Estimates the largest batch of one device that fits.
 
@@ -155,6 +157,7 @@ def largest_batch(
     limit: bytes of the device.
     size: samples of a batch, at least 4.
     estimated: `estimate` for that batch.
+    estimate: estimates the memory near another batch size.
 
   Returns:
     Samples; 0 if fewer than 4 fit.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 
 from mlf_jax import data
@@ -86,6 +87,12 @@ class Built(NamedTuple):
   eval_step: Callable
 
 
+@functools.cache
+def drawn_variables(model, shape):
+  """Variables of a network, which many configurations share."""
+  return quick.variables(model, jnp.zeros((1, *shape)))
+
+
 def built(config, shape, axis_name=None, **replacements):
   """The steps of a configuration for samples of a shape, with drawn weights.
 
@@ -103,8 +110,8 @@ def built(config, shape, axis_name=None, **replacements):
     **replacements,
   }
   # Drawing the weights with JAX takes longer than compiling the step.
-  alone = model.clone(axis_name=None)
-  drawn = types.SimpleNamespace(init=lambda key, x: quick.variables(alone, x))
+  variables = drawn_variables(model.clone(axis_name=None), shape)
+  drawn = types.SimpleNamespace(init=lambda key, x: variables)
   state = state_lib.init_state(
     drawn, parts['optimizer'], config.seed, shape, config.ema_decay > 0
   )
