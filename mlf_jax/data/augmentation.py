@@ -139,74 +139,62 @@ def _assert_samples(keys, images):
   chex.assert_equal_shape_prefix([keys, images], 1)
 
 
-def _register(apply, name, default, text, *, image=None, frames=True, **range_):
-  """Adds an augmentation; `image` is its default for static images."""
-  AUGMENTATIONS[name] = Augmentation(
-    apply,
-    None if image is None else Field(name, image, text, **range_),
-    Field(name, default, text, **range_) if frames else None,
-  )
-
-
-_register(
+_FLIP = 'mirror the columns of each sample with probability 1/2'
+AUGMENTATIONS['flip'] = Augmentation(
   lambda keys, images, _: random_flip(keys, images),
-  'flip',
-  False,
-  'mirror the columns of each sample with probability 1/2',
-  image=True,
+  image_field=Field('flip', True, _FLIP),
+  frame_field=Field('flip', False, _FLIP),
 )
-_register(
+AUGMENTATIONS['crop_padding'] = Augmentation(
   random_crop,
-  'crop_padding',
-  0,
-  'pixels of black padding before a random crop to the original size',
-  image=4,
-  frames=False,
-  low=0,
+  image_field=Field(
+    'crop_padding',
+    4,
+    'pixels of black padding before a random crop to the original size',
+    low=0,
+  ),
 )
-_register(
+AUGMENTATIONS['translation'] = Augmentation(
   random_crop,
-  'translation',
-  0,
-  'greatest shift in pixels, along each side',
-  low=0,
+  frame_field=Field(
+    'translation', 0, 'greatest shift in pixels, along each side', low=0
+  ),
 )
-_register(
+AUGMENTATIONS['rotation'] = Augmentation(
   events.random_rotation,
-  'rotation',
-  0.0,
-  'greatest angle in degrees, to both sides',
-  low=0,
-  high=180,
+  frame_field=Field(
+    'rotation', 0.0, 'greatest angle in degrees, to both sides', low=0, high=180
+  ),
 )
-_register(
+AUGMENTATIONS['cutout'] = Augmentation(
   events.random_cutout,
-  'cutout',
-  0,
-  'side in pixels of a square without events',
-  low=0,
+  frame_field=Field(
+    'cutout', 0, 'side in pixels of a square without events', low=0
+  ),
 )
-_register(
+AUGMENTATIONS['event_drop'] = Augmentation(
   events.drop_events,
-  'event_drop',
-  0.0,
-  'probability of each single event to be dropped',
-  low=0,
-  below=1,
+  frame_field=Field(
+    'event_drop', 0.0, 'probability to drop each event', low=0, below=1
+  ),
 )
-_register(
+AUGMENTATIONS['time_shift'] = Augmentation(
   events.random_time_shift,
-  'time_shift',
-  0,
-  'greatest shift in timesteps, to both sides; below model.time_steps',
-  low=0,
+  frame_field=Field(
+    'time_shift',
+    0,
+    'greatest shift in timesteps, to both sides; below model.time_steps',
+    low=0,
+  ),
 )
-_register(
+AUGMENTATIONS['mixup'] = Augmentation(
   None,
-  'mixup',
-  0.0,
-  'above 0, pairs of samples are mixed, with shares from Beta(mixup, mixup)',
-  low=0,
+  frame_field=Field(
+    'mixup',
+    0.0,
+    'above 0, pairs of samples are mixed, with shares from Beta(mixup, mixup)',
+    low=0,
+  ),
 )
 
 

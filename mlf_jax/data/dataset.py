@@ -137,32 +137,22 @@ def from_arrays(
     UserError: an array has the wrong rank, shape, dtype or length, or a value
       that cannot be; the message names the argument.
   """
-  images = {
-    'train_images': _as_images('train_images', train_images),
-    'test_images': _as_images('test_images', test_images),
-  }
-  train, test = images.values()
+  splits = {}
+  for part, images, labels in (
+    ('train', train_images, train_labels),
+    ('test', test_images, test_labels),
+  ):
+    images = _as_images(f'{part}_images', images)
+    labels = _as_labels(f'{part}_labels', labels, len(images), num_classes)
+    splits[part] = Split(images, labels)
+  train, test = splits['train'].images, splits['test'].images
   if train.shape[1:] != test.shape[1:]:
     raise UserError(
       f'train_images hold samples of shape {train.shape[1:]} and test_images '
       f'of shape {test.shape[1:]}: they must agree'
     )
-  labels = {
-    name: _as_labels(name, values, len(of_images))
-    for (name, values), of_images in zip(
-      (('train_labels', train_labels), ('test_labels', test_labels)),
-      (train, test),
-      strict=True,
-    )
-  }
-  most = max(int(values.max()) for values in labels.values())
-  num_classes = most + 1 if num_classes is None else num_classes
-  for argument, values in labels.items():
-    if values.max() >= num_classes:
-      raise UserError(
-        f'{argument} hold the class {values.max()}, but num_classes is '
-        f'{num_classes}: classes count from 0 to {num_classes - 1}'
-      )
+  if num_classes is None:
+    num_classes = 1 + max(split.labels.max() for split in splits.values())
   is_frames, channels = train.ndim == 5, train.shape[-1]
   if scale is None:
     scale = 255 if train.dtype == np.uint8 and not is_frames else 1
@@ -181,8 +171,7 @@ def from_arrays(
     name=name,
     split_name='given',
     num_classes=int(num_classes),
-    train=Split(train, labels['train_labels']),
-    test=Split(test, labels['test_labels']),
+    **splits,
     scale=float(scale),
     mean=_per_channel('mean', mean, channels),
     std=_per_channel('std', std, channels),
@@ -219,7 +208,7 @@ def _as_images(argument: str, values) -> np.ndarray:
   return images
 
 
-def _as_labels(argument: str, values, length: int) -> np.ndarray:
+def _as_labels(argument: str, values, length: int, num_classes) -> np.ndarray:
   """Validates the labels of `length` samples; returns int32."""
   labels = np.asarray(values)
   if labels.ndim != 1:
@@ -237,10 +226,13 @@ def _as_labels(argument: str, values, length: int) -> np.ndarray:
     raise UserError(
       f'{argument} must be whole numbers, the class of each sample'
     )
-  if labels.min() < 0 or labels.max() >= 2**31:
+  classes = 2**31 if num_classes is None else num_classes
+  outside = labels[(labels < 0) | (labels >= classes)]
+  if outside.size:
     raise UserError(
-      f'{argument} must count classes from 0 on, got '
-      f'{labels.min() if labels.min() < 0 else labels.max()}'
+      f'{argument} hold the class {outside[0]}, but classes count from 0 to '
+      f'{classes - 1}'
+      + (f', as num_classes is {num_classes}' if num_classes else '')
     )
   return labels.astype(np.int32)
 

@@ -92,8 +92,11 @@ def test_lists_and_whole_floats_will_do():
     ({'test_labels': [0.5, 1]}, 'test_labels must be whole numbers'),
     ({'test_labels': [float('nan'), 1]}, 'test_labels must be whole numbers'),
     ({'test_labels': ['cat', 'dog']}, 'test_labels must be whole numbers'),
-    ({'test_labels': [0, -1]}, 'count classes from 0 on, got -1'),
-    ({'num_classes': 2}, 'hold the class 2, but num_classes is 2'),
+    ({'test_labels': [0, -1]}, 'hold the class -1, but classes count from 0'),
+    (
+      {'num_classes': 2},
+      'hold the class 2, but .* 0 to 1, as num_classes is 2',
+    ),
     ({'scale': 0}, 'scale must be positive and finite, got 0'),
     ({'mean': (0.5,)}, 'mean must have one value per channel, 3, got 1'),
     ({'std': (1.0, 0.0, 1.0)}, 'std must be positive and finite'),

@@ -36,21 +36,6 @@ _UNIT_BYTES = 100_000_000
 _UNIT_RECORDINGS = 500
 _MAX_SAMPLE_BYTES = 1 << 30
 
-# Keys of a summary.
-SUMMARY = (
-  'mlf_jax',
-  'frames',
-  'backwards',
-  'split_rule',
-  'recordings',
-  'published_recordings',
-  'samples',
-  'events',
-  'dropped_events',
-  'padded_share',
-  'skipped',
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -144,8 +129,7 @@ def convert(
 
   Returns:
     The shards of each split with their samples in the order of the recordings,
-    and a summary with the keys `SUMMARY`. A recording that cannot be read is
-    left out, and the summary says why.
+    and a summary of what was converted, how, and what was left out and why.
 
   Raises:
     UserError: there are no recordings, no room for the frames, or a split
@@ -332,17 +316,16 @@ def _summary(event_set, spec, backwards, found, tasks, reports) -> dict:
         f'{len(skips)} skipped, the first: {"; ".join(reasons[:3])}'
       )
   padded_shares = [share for r in reports for share in r.padded_shares]
-  values = (
-    _VERSION,
-    dataclasses.asdict(spec),
-    backwards,
-    found.split_rule,
-    len(found.recordings),
-    event_set.published,
-    per_class,
-    sum(report.events for report in reports),
-    sum(report.dropped for report in reports),
-    float(np.mean(padded_shares)),
-    skips,
-  )
-  return dict(zip(SUMMARY, values, strict=True))
+  return {
+    'mlf_jax': _VERSION,
+    'frames': dataclasses.asdict(spec),
+    'backwards': backwards,
+    'split_rule': found.split_rule,
+    'recordings': len(found.recordings),
+    'published_recordings': event_set.published,
+    'samples': per_class,
+    'events': sum(report.events for report in reports),
+    'dropped_events': sum(report.dropped for report in reports),
+    'padded_share': float(np.mean(padded_shares)),
+    'skipped': skips,
+  }

@@ -5,7 +5,7 @@ import warnings
 
 from mlf_jax.data import splits
 from mlf_jax.data.dataset import Dataset, Split
-from mlf_jax.data.events.catalogue import EVENT_SETS, EventSet
+from mlf_jax.data.events.catalogue import EVENT_SETS
 from mlf_jax.data.events.formats import BACKWARDS
 from mlf_jax.data.events.frames import FrameSpec
 from mlf_jax.errors import UserError, unknown
@@ -34,7 +34,7 @@ def load(
   Raises:
     UserError: the data set cannot be prepared or read.
   """
-  event_set = _event_set(name)
+  event_set = EVENT_SETS[name]
   if event_set.default_split:
     # Before hours of preparation.
     split_name = splits.canonical_name(split_name)
@@ -92,7 +92,7 @@ def prepare(
   from mlf_jax.data import storage
   from mlf_jax.data.events import store
 
-  event_set = _event_set(name)
+  event_set = EVENT_SETS[name]
   if backwards not in (None, *BACKWARDS):
     raise unknown('backwards', backwards, BACKWARDS)
   frames = frames or event_set.frames
@@ -172,7 +172,7 @@ def paper_frames(
   Raises:
     UserError: no such data set, or a value outside its range.
   """
-  paper = _event_set(name).frames
+  paper = EVENT_SETS[name].frames
   binning = binning or paper.binning
   window_us = paper.window_us if binning == 'window' else 0
   if window_ms is not None:
@@ -187,12 +187,6 @@ def paper_frames(
     window_us,
     paper.downsample if downsample is None else downsample,
   )
-
-
-def _event_set(name: str) -> EventSet:
-  if name not in EVENT_SETS:
-    raise unknown('data set of recordings', name, EVENT_SETS)
-  return EVENT_SETS[name]
 
 
 def describe_prepared(directory: pathlib.Path) -> str:

@@ -257,12 +257,13 @@ def read_summary(directory: pathlib.Path) -> dict:
     builder = tfds.builder_from_directory(directory)
     metadata = builder.info.metadata
     metadata.load_metadata(directory)
-    summary = {key: metadata[key] for key in conversion.SUMMARY}
+    if not metadata:
+      raise ValueError('it has no metadata')
     for split in builder.info.splits.values():
       for path in split.filepaths:
         if not path.stat().length:
           raise ValueError(f'{path} is empty')
-  return summary
+  return dict(metadata)
 
 
 def read_frames(

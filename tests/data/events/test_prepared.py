@@ -257,7 +257,7 @@ def test_prepared_data_are_not_prepared_again(tmp_path):
   [
     ('*.array_record*', None, 'cannot be read'),
     ('*.array_record*', b'', 'is empty'),
-    ('metadata.json', b'{}', "KeyError: 'mlf_jax'"),
+    ('metadata.json', b'{}', 'it has no metadata'),
     ('dataset_info.json', None, 'lacks dataset_info.json: delete it'),
   ],
 )
