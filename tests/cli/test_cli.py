@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from mlf_jax import cli
+from mlf_jax.cli import main
+from mlf_jax.training import memory_estimate, workdir
 from tests import quick
 from tests.training import tiny
 
-REPOSITORY = pathlib.Path(__file__).parents[1]
-SCRIPT = str(REPOSITORY / 'train.py')
+REPOSITORY = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True, scope='module')
@@ -19,87 +19,85 @@ def quick_compilation():
   yield from quick.of_the_library()
 
 
-def train(capsys, *arguments):
-  """Exit code, standard output and standard error of `train.py`."""
-  code = cli.train_main([SCRIPT, *arguments])
+def run(capsys, *arguments):
+  """Exit code, standard output and standard error of a command."""
+  code = main([*arguments])
   output = capsys.readouterr()
   return code, output.out, output.err
 
 
-def test_help_shows_every_field_with_its_value(capsys):
-  code, out, _ = train(capsys, '--help')
-  assert code == 0
-  assert 'usage: python train.py [--config=configs/NAME.py' in out
-  assert '--config.data.name=digits' in out
-  code, out, _ = train(capsys, '--config=configs/cifar10.py:ds44', '--help')
-  assert code == 0
-  for line in (
-    '--config.data.name=cifar10',
-    '--config.model.depth=44',
-    '--config.model.widths=(64, 128, 256)',
-    '--config.optimizer.learning_rate=0.1',
-  ):
-    assert line in out
+def refused(capsys, *arguments):
+  """Standard error of a command that has to end with one line."""
+  code, _, err = run(capsys, *arguments)
+  assert code == 2
+  assert err.startswith('error: ') and err.count('\n') == 1, err
+  return err
 
 
 @pytest.mark.parametrize(
   ('config', 'lines'),
   [
-    ('cifar10.py', ['model.depth=20', 'model.residual=ds', 'num_epochs=110']),
-    ('cifar10.py:plain14', ['model.depth=14', 'model.residual=plain']),
-    ('cifar10.py:vgg16', ['model.name=spiking_vgg16', 'dropout_rate=0.25']),
-    ('cifar100.py:ds32', ['data.name=cifar100', 'model.depth=32']),
+    ('digits', ['data.name=digits', 'seed=0', 'model.residual=ds']),
+    ('cifar10', ['model.depth=20', 'num_epochs=110', 'augment.flip=True']),
+    ('cifar10:plain14', ['model.depth=14', 'model.residual=plain']),
+    ('cifar10:vgg16', ['model.name=spiking_vgg16', 'model.dropout_rate=0.25']),
+    ('cifar100:ds32', ['data.name=cifar100', 'model.depth=32']),
+    ('cifar10_dvs', ['data.split=tail', 'unit.thresholds=(0.6, 1.6, 2.6)']),
+    (f'{REPOSITORY}/configs/n_mnist.py', ['data.window_ms=30.0']),
   ],
 )
-def test_configuration_files(capsys, config, lines):
-  _, out, _ = train(capsys, f'--config={REPOSITORY}/configs/{config}', '--help')
+def test_help_explains_every_field(
+  capsys, monkeypatch, tmp_path, config, lines
+):
+  """From any folder, by name or by path."""
+  monkeypatch.chdir(tmp_path)
+  code, out, _ = run(capsys, 'train', f'--config={config}', '--help')
+  assert code == 0
   for line in lines:
-    assert line in out
+    assert f'--config.{line}\n' in out
+  explained = ' '.join(out.split())
+  assert 'samples per training step, on all devices together' in explained
+  assert 'decay of the membrane potential per timestep' in explained
+  assert 'optimiser (sgd, adamw)' in explained
 
 
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    (['--config=configs/nope.py'], 'no such file: '),
-    (['--config=configs/nope.py'], 'in configs/ are cifar10.py, cifar100.py'),
-    (['--config', 'configs/nope.py'], 'no such file: '),
-    (['--config=configs/cifar10.py:ds9x'], "unknown variant 'ds9x'"),
+    (['--config=nope.py'], "'nope.py' is unknown; known: cifar10, cifar100"),
+    (['--config', 'digit'], "(did you mean 'digits'?)"),
+    (['--config=cifar10:ds9x'], "unknown variant 'ds9x'"),
+    (['--config=cifar10:ds9', '--config.seed=1'], '6n + 2'),
+    (['--config=digits:foo'], "has no variants, got 'foo'"),
+    (['--config=README.md'], 'README.md: SyntaxError'),
     (['--config.model.dept=8'], 'no such field: dept; Did you mean "depth"'),
     (['--config.modl.depth=8'], 'no such field: modl'),
     (['--config.batch_size=many'], '--config.batch_size=many: invalid literal'),
     (['--config.seed=1.5'], '--config.seed=1.5: invalid literal'),
-    (['--config=configs/digits.py:foo'], "has no variants, got 'foo'"),
-    (['--config=README.md'], 'README.md: SyntaxError'),
-    (['--config.seed=1', '--config=configs/cifar10.py:ds9'], '6n + 2'),
+    (['--config.seed', '-1'], 'config.seed must be at least 0, got -1'),
     (['--config.augment.flip=3'], 'Non-boolean argument to boolean flag'),
-    (['--config.seed=4294967296'], 'config.seed must be below 2**31'),
     (['--config.optimizer.learning_rate=inf'], 'must be finite, got inf'),
-    (['--config.model.widths=(4,8)'], 'must be one width a stage, of three'),
+    (['--config.model.widths=(4,8)'], '3 stage_sizes but 2 widths'),
+    (['--config.model.widths=(0,1,2)'], 'widths must be at least 1'),
+    (['--config.model.depth=21'], 'depth must be 6n + 2'),
     (['--config.augment.crop_padding=9'], 'must be at most 8, the side'),
-    (['--config.model.name=spiking_vgg16'], 'configs/cifar10.py:vgg16'),
+    (['--config.model.name=spiking_vgg16'], "default_config(model='spiking_v"),
+    (['--config.unit.thresholds=(1.6,0.6)'], 'must be strictly increasing'),
+    (['--config.unit.thresholds=(0.0,0.6)'], 'config.unit.thresholds must be'),
+    (['--config.unit.thresholds=(a,b)'], 'thresholds must be numeric'),
+    (['--config.data.name=digit'], "(did you mean 'digits'?)"),
+    (['--config.data.name=arrays'], "default_config(data='arrays')"),
+    (['--config.batch_size=12'], 'cannot be divided among 8 devices'),
+    (['--config.batch_size=4000'], '4000'),
     (['--wrokdir=x'], "Unknown command line flag 'wrokdir'"),
     (['digits'], "unexpected argument 'digits'"),
-    (['--config.model.thresholds=(1.6,0.6)'], 'must be strictly increasing'),
-    (['--config.model.thresholds=(0.0,0.6)'], 'must be positive'),
-    (['--config.model.decay=1.5'], 'decay must lie in [0, 1], got 1.5'),
-    (['--config.model.width=0.0'], 'width must be a positive number'),
-    (['--config.model.widths=(0,1,2)'], 'widths must be positive'),
-    (['--config.model.depth=21'], 'depth must be 6n + 2'),
-    (['--config.data.name=digit'], "(did you mean 'digits'?)"),
-    (['--config.model.name=resnet'], "(did you mean 'spiking_resnet'?)"),
-    (['--config.optimizer.name=sdg'], "(did you mean 'sgd'?)"),
-    (['--config.batch_size=12'], 'cannot be divided among 8 devices'),
-    (['--config.batch_size=4000'], 'number of samples in digits train'),
     (['--workdir=/dev/null/run'], 'cannot write to the workdir /dev/null/run'),
-    ([f'--workdir={SCRIPT}'], 'is a file; name a directory'),
+    ([f'--workdir={REPOSITORY}/train.py'], 'is a file; name a directory'),
   ],
 )
 def test_mistake_is_one_line(capsys, monkeypatch, arguments, message):
   monkeypatch.chdir(REPOSITORY)
-  code, _, err = train(capsys, *arguments)
-  assert code == 2
-  assert err.startswith('error: ') and err.count('\n') == 1, err
-  assert message in err
+  assert message in refused(capsys, 'train', *arguments)
 
 
 @pytest.mark.parametrize(
@@ -117,98 +115,180 @@ def test_mistake_in_a_configuration_file_is_one_line(
 ):
   path = tmp_path / 'mine.py'
   path.write_text(
-    'from mlf_jax.training.config import default\n'
-    f'def get_config():\n  c = default()\n  {line}\n  return c\n'
+    'from mlf_jax.training import default_config\n'
+    f'def get_config():\n  c = default_config()\n  {line}\n  return c\n'
   )
-  code, _, err = train(capsys, f'--config={path}')
-  assert code == 2
-  assert err.startswith(f'error: --config: {path}' if 'c.' in line else 'error')
-  assert err.count('\n') == 1 and message in err
+  assert message in refused(capsys, 'train', f'--config={path}')
 
 
-def test_last_of_a_flag_given_twice_wins(capsys):
-  _, out, _ = train(
+def test_values_may_follow_after_a_space_and_the_last_one_wins(capsys):
+  _, out, _ = run(
     capsys,
-    '--config.model.thresholds=(0.6,1.6)',
-    '--config.model.thresholds=(0.5,)',
-    '--help',
-  )
-  assert '--config.model.thresholds=(0.5,)' in out
-
-
-def test_values_may_follow_after_a_space(capsys, monkeypatch):
-  monkeypatch.chdir(REPOSITORY)
-  _, out, _ = train(
-    capsys,
+    'train',
     *('--config.seed', '3', '--config.log_every', '3'),
-    *('--config', 'configs/cifar10.py:ds14', '--noconfig.augment.flip'),
+    *('--config', 'cifar10:ds14', '--noconfig.augment.flip'),
+    *('--config.unit.thresholds=(0.6, 1.6)', '--config.log_every=4'),
+    '--config.unit.thresholds=(0.5,)',
     '--help',
   )
-  for line in ('seed=3', 'log_every=3', 'model.depth=14', 'augment.flip=False'):
+  for line in ('seed=3', 'log_every=4', 'model.depth=14', 'augment.flip=False'):
     assert f'--config.{line}\n' in out
-  code, _, err = train(capsys, '--config.seed', '-1')
-  assert code == 2 and 'config.seed must be at least 0, got -1' in err
-
-
-def test_help_names_the_choices(capsys):
-  _, out, _ = train(capsys, '--help')
-  assert '--config.model.residual=ds  (ds, plain)' in out
+  assert '--config.unit.thresholds=(0.5,)\n' in out
 
 
 @pytest.mark.filterwarnings('default:the surrogate windows')
 def test_windows_that_do_not_tile_are_warned_of_in_one_line(capsys, tmp_path):
-  code, _, err = train(
-    capsys,
+  arguments = (
+    'train',
     *tiny.FLAGS,
     f'--workdir={tmp_path / "run"}',
-    '--config.model.width=0.8',
+    '--config.unit.width=0.8',
     '--config.num_steps=1',
   )
-  assert code == 0
+  code, out, err = run(capsys, *arguments)
+  assert code == 0 and 'finished in' in out
   lines = err.splitlines()
   assert lines and all(line.startswith('warning: the surr') for line in lines)
+  # The same command says that it is finished; the run can be evaluated.
+  assert 'is finished' in run(capsys, *arguments)[1]
+  code, out, _ = run(capsys, 'evaluate', '--workdir', str(tmp_path / 'run'))
+  assert code == 0 and out.startswith('step 1  T = 2  test/loss')
+
+
+PARTS = """
+import dataclasses
+import jax.numpy as jnp
+import numpy as np
+from mlf_jax import data
+from mlf_jax.layers import UNITS, SpikingUnit
+from mlf_jax.training import LOSSES, Loss, default_config
+from tests.training import tiny
+
+
+@UNITS.register('leaky')
+@dataclasses.dataclass(frozen=True)
+class Leaky(SpikingUnit):
+  decay: float = dataclasses.field(
+    default=0.5, metadata={'help': 'decay per timestep', 'low': 0, 'high': 1}
+  )
+
+  def init_state(self, parameters, shape, dtype):
+    return jnp.zeros(shape, dtype)
+
+  def step(self, parameters, state, x_t):
+    state = self.decay * state + x_t
+    return state, jnp.tanh(state)
+
+
+def squared_error(logits, labels):
+  return jnp.square(logits - labels).sum(-1)
+
+
+LOSSES['squared'] = Loss(squared_error)
+data.DATASETS['blobs'] = data.DatasetEntry(
+  lambda options: tiny.dataset((8, 8, 1)), 4, (8, 8, 1)
+)
+
+
+def get_config():
+  config = default_config(data='blobs', unit='leaky')
+  config.batch_size = config.eval_batch_size = 16
+  config.num_steps = 2
+  config.loss = 'squared'
+  config.model.depth, config.model.widths = 8, (2, 3, 4)
+  config.model.time_steps = 2
+  return config
+"""
+
+
+def test_parts_of_ones_own_from_a_configuration_file(capsys, tmp_path):
+  """A unit, a loss and a data set, each registered in the file."""
+  path, directory = tmp_path / 'mine.py', tmp_path / 'run'
+  path.write_text(PARTS)
+  _, out, _ = run(capsys, 'train', f'--config={path}', '--help')
+  assert '--config.unit.decay=0.5\n' in out and 'decay per timestep' in out
+  message = refused(
+    capsys, 'train', f'--config={path}', '--config.unit.decay=2.0'
+  )
+  assert 'config.unit.decay must be at least 0 and at most 1' in message
+  code, out, _ = run(
+    capsys, 'train', f'--config={path}', f'--workdir={directory}'
+  )
+  assert code == 0 and 'finished in' in out
+  code, out, _ = run(
+    *(capsys, 'evaluate', f'--workdir={directory}', f'--config={path}')
+  )
+  assert code == 0 and 'test/loss' in out
+
+
+def test_memory(capsys, monkeypatch):
+  """A network of 1 MB, and 0.1 MB per sample; see `memory_estimate`."""
+  monkeypatch.setattr(
+    memory_estimate, 'measure', lambda config, size: 1_000_000 + 100_000 * size
+  )
+  code, out, _ = run(capsys, 'memory', '--config=cifar10', '--bytes=2e6')
+  assert code == 0
+  assert (
+    'cifar10, T = 4, memory fastest, batch 64 on 8 devices: 2 MB per device '
+    '(1.0 MB, and 0.10 MB for each of its samples)\n'
+    'largest batch in 2 MB: 10 per device, 80 in all'
+  ) in out
+  code, out, _ = run(capsys, 'memory', '--bytes=1.2e6')
+  assert code == 1 and 'not even 4 samples fit into 1,200,000 bytes' in out
+  message = refused(capsys, 'memory', '--config.batch_size=8')
+  assert 'at least 4 samples per device' in message
 
 
 @pytest.mark.parametrize(
-  ('arguments', 'message'),
+  ('directory', 'message'),
   [
-    (['evaluate', '--workdir', '/nowhere'], '/nowhere/config.json does not'),
-    (['evaluate', '--workdir', 'tests'], 'tests/config.json does not exist'),
+    ('/nowhere', '/nowhere/config.json does not'),
+    ('tests', 'tests/config.json does not exist'),
   ],
 )
-def test_evaluate_mistake_is_one_line(capsys, monkeypatch, arguments, message):
+def test_evaluate_mistake_is_one_line(capsys, monkeypatch, directory, message):
   monkeypatch.chdir(REPOSITORY)
-  assert cli.main(arguments) == 2
-  err = capsys.readouterr().err
-  assert err.startswith('error: ') and err.count('\n') == 1
-  assert message in err
+  assert message in refused(capsys, 'evaluate', '--workdir', directory)
 
 
 def test_evaluate_needs_a_checkpoint(capsys, tmp_path):
-  from mlf_jax.training import workdir
-
-  with workdir.claim(tmp_path, tiny.config()):
+  with workdir.claimed_workdir(tmp_path, tiny.config()):
     pass
-  assert cli.main(['evaluate', '--workdir', str(tmp_path)]) == 2
-  assert 'has no checkpoint yet' in capsys.readouterr().err
-  for wrong in (
-    ['--time_steps', '0'],
-    ['--time_steps', '²'],
-    ['--checkpoint', 'worst'],
-  ):
-    with pytest.raises(SystemExit) as stop:
-      cli.main(['evaluate', '--workdir', str(tmp_path), *wrong])
-    assert stop.value.code == 2
+  message = refused(capsys, 'evaluate', '--workdir', str(tmp_path))
+  assert 'has no checkpoint yet' in message
 
 
-def test_modules_stay_light():
-  """Importing the package imports no data set, checkpoint or plot library."""
-  heavy = ('orbax', 'tensorflow_datasets', 'tensorflow', 'matplotlib', 'torch')
-  code = (
-    'import sys, mlf_jax, mlf_jax.interop.torch; '
-    f'print([m for m in {heavy!r} if m in sys.modules])'
-  )
+@pytest.mark.parametrize(
+  'arguments',
+  [
+    ['evaluate', '--workdir=x', '--time_steps', '0'],
+    ['evaluate', '--workdir=x', '--time_steps', '²'],
+    ['evaluate', '--workdir=x', '--checkpoint', 'worst'],
+    ['evaluate', '--workdir=x', '--config.seed=1'],
+    ['memory', '--bytes=-1'],
+    ['memory', '--bytes=0'],
+    ['prepare', 'n_mnist', '--downsample=nan'],
+    ['trian'],
+    [],
+  ],
+)
+def test_wrong_arguments_are_explained(capsys, arguments):
+  with pytest.raises(SystemExit) as stop:
+    main(arguments)
+  assert stop.value.code == 2
+  assert 'error: ' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  'command', [[f'{REPOSITORY}/train.py'], ['-m', 'mlf_jax', 'train']]
+)
+def test_programs_start_from_any_folder(tmp_path, command):
+  """Both are the same program."""
   out = subprocess.run(
-    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+    [sys.executable, *command, '--config=digits', '--help'],
+    capture_output=True,
+    text=True,
+    check=True,
+    cwd=tmp_path,
   ).stdout
-  assert out.strip() == '[]'
+  assert '--config.data.name=digits\n' in out
