@@ -167,10 +167,12 @@ def test_both_samples_of_a_mixture_are_what_they_are_alone():
   _, (alone, labels) = augmented(settings)
   batch, (inputs, soft_labels) = augmented({**settings, 'mixup': 0.7})
   keys = data.sample_keys(0, 4, batch['position'])
-  shares = quick.jit(events.mix_shares, static_argnums=1)(keys, 0.7)
+  shares = np.asarray(quick.jit(events.mix_shares, static_argnums=1)(keys, 0.7))
   partners = batch['partner_position']
   for mixed, own in ((inputs, alone), (soft_labels, labels)):
-    expected = events.mix_up(shares, own, own[partners])
+    own = np.asarray(own)
+    share = shares.reshape((-1,) + (1,) * (own.ndim - 1))
+    expected = share * own + (1 - share) * own[partners]
     np.testing.assert_allclose(mixed, expected, rtol=1e-5, atol=1e-5)
   np.testing.assert_allclose(soft_labels.sum(1), 1, rtol=1e-6)
 

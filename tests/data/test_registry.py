@@ -28,11 +28,8 @@ def test_entries_know_the_shape_of_a_sample_without_the_data():
     for name, entry in data.DATASETS.items()
   }
   assert data.DATASETS['n_mnist'].shape(SPEC) == (3, 17, 17, 2)
-  for name in ('digits', 'moving_digits'):
-    dataset = data.load(name)
-    entry = data.DATASETS[name]
-    assert dataset.sample_shape == entry.shape()
-    assert dataset.num_classes == entry.num_classes
+  dataset = data.load('digits')
+  assert dataset.sample_shape == data.DATASETS['digits'].shape()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from mlf_jax import data
 from mlf_jax.data.events import moving_digits
 from mlf_jax.data.images import digits
 
@@ -101,6 +102,7 @@ def test_frames_are_those_of_the_recordings(test_recordings):
   spec = moving_digits.FRAMES
   dataset = moving_digits.load(spec)
   assert dataset.test.images.shape == (359, 10, 8, 8, 2)
+  assert dataset.sample_shape == data.DATASETS['moving_digits'].shape()
   assert dataset.test.images.dtype == np.uint8
   for i in (0, 100, 358):
     frames = spec.frames(test_recordings[0][i])
