@@ -64,10 +64,10 @@ def test_command_is_understood(command, capsys, tmp_path, monkeypatch):
 
 def test_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
-  names = {}
   neuron, own_unit = blocks(README, 'python')
-  exec(compile(neuron, 'README.md', 'exec'), names)
+  exec(compile(neuron, 'README.md', 'exec'), names := {})
   assert names['logits'].shape == (32, 10)
+  names.clear()
   with jax.numpy_dtype_promotion('standard'):
     exec(compile(own_unit, 'README.md', 'exec'), names)
   assert names['result'].keys() >= {'test/accuracy', 'parameters'}
