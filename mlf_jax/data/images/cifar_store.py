@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from mlf_jax.data import storage
-from mlf_jax.data.images.cifar import Archive, Records
+from mlf_jax.data.images.cifar_archive import Archive, Records
 
 _IMAGE_SHAPE = (32, 32, 3)
 
