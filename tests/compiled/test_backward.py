@@ -113,6 +113,7 @@ def test_loops_keep_what_the_mode_says(mode, floats, counts):
   assert sum(a.dtype == jnp.uint8 for a in kept) == counts
 
 
+@pytest.mark.slow
 def test_less_is_kept_in_each_mode():
   """Temporaries of the compiled step."""
   # At fewer timesteps, 'fastest' takes no more than the other modes in so small

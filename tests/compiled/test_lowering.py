@@ -15,10 +15,10 @@ from mlf_jax.training.state import init_state
 from mlf_jax.training.step import train_step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('network', 'shape'),
   [
-    (models.ds_resnet20_cifar10, (32, 32, 3)),
     (
       functools.partial(
         models.ds_resnet20_cifar10, scan_blocks=True, memory='smallest'

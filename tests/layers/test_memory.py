@@ -15,10 +15,10 @@ from mlf_jax.layers import MLF, memory, narrow
 from mlf_jax.layers.convolution import conv_general_dilated
 from tests import quick
 
-SHAPE = (2, 7, 9, 10, 2)
+SHAPE = (2, 2, 9, 10, 2)
 
 
-def network(time_steps=7, **attributes):
+def network(time_steps=2, **attributes):
   return models.SpikingResNet(
     (1, 1), (4, 6), 3, time_steps=time_steps, **attributes
   )
@@ -34,12 +34,12 @@ def loss_and_gradients(model, variables, x, jit=jax.jit):
   return jit(jax.value_and_grad(loss_fn, has_aux=True))
 
 
-@pytest.mark.parametrize(('residual', 'time_steps'), [('ds', 7), ('plain', 2)])
-def test_modes_give_the_same_spikes_and_gradients(residual, time_steps):
-  x = jax.random.normal(jax.random.key(0), SHAPE)[:, :time_steps] * 3
+@pytest.mark.parametrize('residual', ['ds', 'plain'])
+def test_modes_give_the_same_spikes_and_gradients(residual):
+  x = jax.random.normal(jax.random.key(0), SHAPE) * 3
   results = {}
   for mode in memory.MODES:
-    model = network(time_steps, residual=residual, memory=mode)
+    model = network(residual=residual, memory=mode)
     variables = quick.variables(model, x)
     call = loss_and_gradients(model, variables, x, quick.jit)
     results[mode] = call(variables['params'])
@@ -57,20 +57,20 @@ def test_modes_give_the_same_spikes_and_gradients(residual, time_steps):
 
 
 def deep(**attributes):
-  """Two and three blocks that are alike, and two projections."""
-  return models.SpikingResNet((2, 1, 4), (4, 6, 4), 3, 2, **attributes)
+  """A block of its own, a projection, and two blocks that are alike."""
+  return models.SpikingResNet((1, 3), (4, 6), 3, 2, **attributes)
 
 
 @pytest.mark.parametrize(
-  ('attributes', 'modes'),
+  ('attributes', 'mode'),
   [
-    ({'residual': 'ds'}, ('fastest', 'balanced', 'smallest')),
-    ({'residual': 'plain'}, ('smallest',)),
+    ({'residual': 'ds'}, 'smallest'),
+    ({'residual': 'plain'}, 'fastest'),
     # The sums that enter a block are no counts.
-    ({'shortcut': 'norm'}, ('balanced',)),
+    ({'shortcut': 'norm'}, 'balanced'),
   ],
 )
-def test_blocks_in_a_loop_give_the_same_numbers(x64, attributes, modes):
+def test_blocks_in_a_loop_give_the_same_numbers(x64, attributes, mode):
   """Loss, gradients and batch statistics."""
   x = jax.random.normal(jax.random.key(0), (2, 2, 9, 11, 2)) * 3
   model = deep(dtype='float64', **attributes)
@@ -78,12 +78,11 @@ def test_blocks_in_a_loop_give_the_same_numbers(x64, attributes, modes):
   expected = loss_and_gradients(model, variables, x, quick.jit)(
     variables['params']
   )
-  for mode in modes:
-    looped = model.clone(memory=mode, scan_blocks=True)
-    trained = loss_and_gradients(looped, variables, x, quick.jit)(
-      variables['params']
-    )
-    chex.assert_trees_all_close(trained, expected, rtol=1e-10, atol=1e-10)
+  looped = model.clone(memory=mode, scan_blocks=True)
+  trained = loss_and_gradients(looped, variables, x, quick.jit)(
+    variables['params']
+  )
+  chex.assert_trees_all_close(trained, expected, rtol=1e-10, atol=1e-10)
   assert all(np.any(g != 0) for g in jax.tree.leaves(expected[1]))
 
 
@@ -108,7 +107,9 @@ def test_shard_map_gathers_the_gradient_from_every_device():
   """Where JAX keeps account of what varies over the mesh, its default."""
   mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
   x = jax.random.normal(jax.random.key(0), (8, 2, 9, 11, 2)) * 3
-  model = deep(memory='balanced', scan_blocks=True)
+  model = models.SpikingResNet(
+    (2,), (4,), 3, 2, memory='balanced', scan_blocks=True
+  )
   variables = quick.variables(model, x)
 
   def loss(params, x):
@@ -214,6 +215,6 @@ def test_blocks_that_are_not_alike_are_named():
   x = jnp.zeros((1, 2, 8, 8, 2))
   model = deep(scan_blocks=True)
   variables = quick.variables(model, x)
-  del variables['params']['layer1_1']['conv2']
-  with pytest.raises(UserError, match='layer1_1 must have the variables that'):
+  del variables['params']['layer2_2']['conv2']
+  with pytest.raises(UserError, match='layer2_2 must have the variables that'):
     model.apply(variables, x)

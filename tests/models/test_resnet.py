@@ -16,8 +16,9 @@ from tests import quick
 
 IMAGE = (1, 32, 32, 3)
 TINY = functools.partial(
-  SpikingResNet, stage_sizes=(1, 1), widths=(4, 6), num_classes=5, time_steps=3
+  SpikingResNet, stage_sizes=(1,), widths=(4,), num_classes=5, time_steps=3
 )
+TWO_STAGES = functools.partial(TINY, stage_sizes=(2, 2), widths=(4, 6))
 
 
 def images(batch=4, dtype=jnp.float32):
@@ -79,10 +80,9 @@ def test_parameters_of_the_networks_of_the_paper(model, shape, count):
   assert sum(np.prod(v.shape) for v in leaves) == count
 
 
-@pytest.mark.parametrize('normalize_input', [False, True])
-def test_static_image_equals_its_copies(x64, normalize_input):
+def test_static_image_equals_its_copies(x64):
   """Once through the stem, or T copies as frames: the same numbers."""
-  model = TINY(dtype='float64', normalize_input=normalize_input)
+  model = TINY(dtype='float64', normalize_input=True)
   x = images(dtype=jnp.float64)
   copies = jnp.repeat(x[:, None], 3, axis=1)
   variables = quick.variables(model, x)
@@ -108,7 +108,7 @@ def test_time_steps_change_at_inference():
   model = TINY()
   x = images()
   variables = quick.variables(model, x)
-  logits = [apply(model.clone(time_steps=t), variables, x) for t in (1, 3, 7)]
+  logits = [apply(model.clone(time_steps=t), variables, x) for t in (1, 7)]
   for one, other in itertools.pairwise(logits):
     assert np.all(np.isfinite(other)) and np.any(one != other)
 
@@ -140,11 +140,13 @@ def test_membrane_potential_continues_an_image():
   assert np.any(two_more != apply(two, variables, x))
 
 
-@pytest.mark.parametrize('residual', ['ds', 'plain'])
-@pytest.mark.parametrize('shortcut', ['mlf', 'norm', None])
+@pytest.mark.parametrize(
+  ('residual', 'shortcut'),
+  [('ds', None), ('ds', 'norm'), ('plain', None), ('plain', 'mlf')],
+)
 def test_blocks_of_each_kind(residual, shortcut):
   """Results of the stages: their range tells the kinds apart."""
-  model = TINY(residual=residual, shortcut=shortcut, stage_sizes=(2, 2))
+  model = TWO_STAGES(residual=residual, shortcut=shortcut)
   x = images()
   variables = quick.variables(model, x)
   _, captured = quick.jit(
@@ -155,10 +157,8 @@ def test_blocks_of_each_kind(residual, shortcut):
   captured = captured['intermediates']
   if shortcut is None:
     shortcut = {'ds': 'mlf', 'plain': 'norm'}[residual]
-  (projection,) = captured['layer2_0']['shortcut_bn'].get(
-    '__call__', (jnp.zeros(1),)
-  )
-  assert bool(jnp.any(projection != 0)) == (shortcut == 'norm')
+  # Units apply the coefficients of the normalisation themselves.
+  assert ('shortcut_bn' in captured['layer2_0']) == (shortcut == 'norm')
   for stage, i in itertools.product((1, 2), (0, 1)):
     (y,) = captured[f'layer{stage}_{i}']['__call__']
     whole = bool(jnp.all((y >= 0) & (y == jnp.round(y))))
@@ -174,7 +174,6 @@ def test_blocks_of_each_kind(residual, shortcut):
 @pytest.mark.parametrize(
   'change',
   [
-    {'unit': MLF((0.5, 1.5, 2.5))},
     {'unit': MLF((0.6,))},
     {'unit': MLF(decay=0.9)},
     {'normalize_input': True},
@@ -207,7 +206,7 @@ def test_bfloat16_computes_convolutions_alone():
   x = images()
   variables = quick.variables(model, x)
   logits, stats, gradient = jax.eval_shape(
-    functools.partial(trained_step, model), variables, x
+    functools.partial(trained_step.__wrapped__, model), variables, x
   )
   for leaf in jax.tree.leaves((variables, logits, stats, gradient)):
     assert leaf.dtype == jnp.float32
@@ -250,7 +249,7 @@ def test_initialisation():
   ('change', 'message'),
   [
     ({'widths': (4, 0, 8)}, r'widths must be positive .* got \(4, 0, 8\)'),
-    ({'widths': (4, 6, 8)}, '2 stage_sizes but 3 widths'),
+    ({'widths': (4, 6, 8)}, '1 stage_sizes but 3 widths'),
     ({'stage_sizes': ()}, 'stage_sizes must be positive'),
     ({'time_steps': 0}, 'time_steps must be positive'),
     ({'num_classes': 2.5}, 'num_classes must be positive whole'),
