@@ -287,7 +287,7 @@ class Member:
     return content.decode('utf-8-sig', 'replace').splitlines()
 
 
-# Kept open: reading the list of tens of thousands of members takes a second.
+# Kept open: reading the list of tens of thousands of members is slow.
 @functools.lru_cache(maxsize=16)
 def _zip_file(path: pathlib.Path, size: int, changed: int) -> zipfile.ZipFile:
   del size, changed  # A file that was replaced is another file.

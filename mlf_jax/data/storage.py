@@ -1,6 +1,6 @@
 """Prepared data sets in TensorFlow Datasets' format, without TensorFlow.
 
-Importing tensorflow_datasets takes seconds: import this file, `cifar_store` and
+Importing tensorflow_datasets is slow: import this file, `cifar_store` and
 `events.store` only in functions that need them.
 """
 

@@ -31,7 +31,7 @@ def sample(
 
 
 def dvs_gesture(users, *, seed=0, count=120):
-  """DVS-Gesture: one recording of all 11 classes a user.
+  """DVS-Gesture: one recording of all 11 classes per user.
 
   The gestures last 0.4 s, 0.1 s apart, from the second 0.2 on; between them
   there are events of no class.

@@ -76,9 +76,9 @@ class EventSet:
     example: the path of a recording.
     pattern: matches the paths of the files that are needed; no two files match
       in the same way.
-    find: finds the recordings among files, which are given by the part of
+    find_recordings: finds recordings among files, which are given by the part of
       their path that matches.
-    read: reads the events of a recording.
+    read_events: reads the events of a recording.
     default_split: name of the default split; '' if there are official ones.
     refused_augmentations: augmentations that change the class of a sample, by
       the name of the setting, with the reason.
@@ -94,8 +94,8 @@ class EventSet:
   frames: FrameSpec
   example: str
   pattern: re.Pattern
-  find: Callable[['EventSet', dict[str, Member]], Found]
-  read: Callable[..., Events]
+  find_recordings: Callable[['EventSet', dict[str, Member]], Found]
+  read_events: Callable[..., Events]
   default_split: str = ''
   refused_augmentations: Mapping[str, str] = dataclasses.field(
     default_factory=dict
@@ -202,8 +202,8 @@ EVENT_SETS |= {
       r'(?:^|/)(?:user\d+_\w+\.aedat|user\d+_\w+_labels\.csv'
       r'|trials_to_(?:train|test)\.txt)$'
     ),
-    find=_find_gestures,
-    read=formats.read_aedat,
+    find_recordings=_find_gestures,
+    read_events=formats.read_aedat,
     refused_augmentations={
       'flip': 'a mirrored gesture is one of another class, the left '
       "hand's wave becomes the right hand's"
@@ -226,8 +226,8 @@ EVENT_SETS |= {
       rf'(?:^|/)(?P<id>cifar10_(?P<class>{"|".join(_CIFAR_CLASSES)})_\d+)'
       r'\.aedat$'
     ),
-    find=_find_by_path,
-    read=formats.read_aedat,
+    find_recordings=_find_by_path,
+    read_events=formats.read_aedat,
     default_split='tail',
   ),
   'n_mnist': EventSet(
@@ -246,7 +246,7 @@ EVENT_SETS |= {
     pattern=re.compile(
       r'(?:^|/)(?P<id>(?P<split>Train|Test)/(?P<class>\d)/\d+)\.bin$'
     ),
-    find=_find_by_path,
-    read=formats.read_n_mnist,
+    find_recordings=_find_by_path,
+    read_events=formats.read_n_mnist,
   ),
 }

@@ -29,7 +29,7 @@ from mlf_jax.errors import UserError
 
 _VERSION = importlib.metadata.version('mlf_jax')
 
-# A unit is the work of some seconds, so that little is lost with it, and makes
+# A unit is small, so that little is lost when it is stopped, and makes
 # a shard of a size that reads well. Bytes are those of its files or its frames,
 # whichever are more.
 _UNIT_BYTES = 100_000_000
@@ -63,7 +63,7 @@ class Task:
 
   @property
   def is_done(self) -> bool:
-    """True if the unit was converted, by an earlier call perhaps."""
+    """True if the unit was converted, now or by an earlier call."""
     return self.report.exists() and self.shard.exists()
 
 

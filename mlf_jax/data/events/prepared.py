@@ -39,7 +39,7 @@ def load(
     # Before hours of preparation.
     split_name = splits.canonical_name(split_name)
   directory = prepare(name, frames, data_dir, manual_dir)
-  # It imports tensorflow_datasets, which takes seconds.
+  # It imports tensorflow_datasets, which is slow.
   from mlf_jax.data.events import store
 
   columns = {s: store.read_frames(directory, s) for s in event_set.splits}

@@ -75,7 +75,7 @@ def find_recordings(
       archived += io.zip_members(archive)
   files, doubles = _by_name(event_set, archived)
   loose, more_doubles = _by_name(event_set, loose)
-  found = event_set.find(event_set, loose | files)
+  found = event_set.find_recordings(event_set, loose | files)
   skips += [*doubles, *more_doubles, *found.skips]
   _require_all(event_set, found.recordings, manual_dir, skips)
   recordings = sorted(found.recordings, key=lambda r: _natural(r.id))
@@ -158,7 +158,7 @@ def read_samples(
     UserError: a file is damaged; none of the recording can be used.
   """
   with recording.file.open() as file:
-    events = event_set.read(file, backwards=backwards)
+    events = event_set.read_events(file, backwards=backwards)
   samples, skips = [], []
   if not len(events):
     skips.append(Skip(recording.id, f'{recording.file} has no events'))

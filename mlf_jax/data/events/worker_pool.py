@@ -30,7 +30,7 @@ def run_tasks(
     work: a function at the top level of a module; returns nothing.
     tasks: its arguments, picklable.
     processes: number of processes; with one, or with one task, the work is done
-      in this process, since starting another takes seconds.
+      in this process, since starting another is slow.
 
   Yields:
     Each task when it is done, in no particular order.

@@ -31,7 +31,7 @@ def load(name: str, data_dir: str = '', manual_dir: str = '') -> Dataset:
   Raises:
     UserError: the archive cannot be had or read, or a folder not be written.
   """
-  # These import tensorflow_datasets, which takes seconds.
+  # These import tensorflow_datasets, which is slow.
   from mlf_jax.data import storage
   from mlf_jax.data.images import cifar_store
 
@@ -87,7 +87,7 @@ def _locate_archive(
   except OSError as error:
     raise UserError(f'{path} cannot be read ({error.strerror}).') from error
   if checksum != archive.sha256:
-    # Only a warning: the user chose the file, a part of the data set perhaps.
+    # Only a warning: the user may have chosen a part of the data set.
     warnings.warn(
       f'{path} has SHA-256 {checksum}, but {archive.sha256} is published.',
       stacklevel=2,

@@ -46,7 +46,7 @@ def published_images() -> tuple[
   UInt8[np.ndarray, 'digit 8 8'], Int32[np.ndarray, 'digit']
 ]:
   """All images, values 0..16, and labels, in scikit-learn's order."""
-  # Importing scikit-learn takes a second that only this data set should cost.
+  # Importing scikit-learn is slow, and only this data set needs it.
   from sklearn.datasets import load_digits
 
   bunch = load_digits()

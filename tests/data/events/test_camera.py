@@ -81,7 +81,7 @@ def test_many_videos_are_filmed_like_each_pixel_alone():
 
 @pytest.mark.parametrize('sign', [-1, 1])
 def test_last_bits_do_not_decide(sign):
-  # A whole number of thresholds: whether it is passed hangs on the last bit.
+  # At a whole number of thresholds, the last bit would decide about an event.
   for steps in range(1, 50):
     intensity = np.exp(np.array([0, sign * steps * 0.2]))
     expected = as_tuples(film(np.log(intensity)))

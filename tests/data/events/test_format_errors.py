@@ -91,7 +91,7 @@ def test_gzip_cut_anywhere_or_damaged(name):
     damaged = packed[:cut] + bytes([packed[cut] ^ 0xFF]) + packed[cut + 1 :]
     for content in (packed[:cut], damaged):
       if content is damaged and cut < 10:
-        continue  # Of the header of gzip not every byte matters.
+        continue  # Not every byte of the header of gzip matters.
       with pytest.raises(
         formats.RecordingError, match=r'^recording: byte \d+: [^\n]*$'
       ):

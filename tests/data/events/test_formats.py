@@ -1,6 +1,5 @@
 """Recordings of event cameras, read back from what was written."""
 
-import contextlib
 import gzip
 import io
 import itertools
@@ -38,23 +37,17 @@ class Short(io.RawIOBase):
     return self._file.read(min(size, next(self._sizes)))
 
 
-@contextlib.contextmanager
-def opened(way, content, folder):
-  """Opens `content` in one of the ways that readers accept."""
-  if way == 'path':
-    yield opened_path(content, folder)
-  elif way == 'text path':
-    yield str(opened_path(content, folder))
-  elif way == 'file':
-    with open(opened_path(content, folder), 'rb') as file:
-      yield file
-  elif way == 'gzip':
-    yield gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(content)))
-  else:
-    yield {'memory': io.BytesIO, 'short': Short}[way](content)
-
-
-WAYS = ('path', 'text path', 'file', 'gzip', 'memory', 'short')
+# Ways to hand over a recording.
+WAYS = {
+  'path': opened_path,
+  'text path': lambda content, folder: str(opened_path(content, folder)),
+  'gzip': lambda content, folder: gzip.GzipFile(
+    fileobj=io.BytesIO(gzip.compress(content))
+  ),
+  'memory': lambda content, folder: io.BytesIO(content),
+  'short': lambda content, folder: Short(content),
+}
+ways = st.sampled_from(list(WAYS))
 
 # Other packets are skipped though their content looks like polarity events.
 others = st.builds(
@@ -75,7 +68,7 @@ others = st.builds(
     st.text('#!abAERDT3.1 \r', max_size=20).map('#{}\n'.format), max_size=4
   ),
   block=blocks,
-  way=st.sampled_from(WAYS),
+  way=ways,
 )
 def test_aedat3_is_read_as_it_was_written(
   tmp_path_factory, events, sizes, invalid, between, lines, block, way
@@ -84,8 +77,8 @@ def test_aedat3_is_read_as_it_was_written(
     events, sizes, invalid=invalid, between=between, lines=lines
   )
   valid = [event for i, event in enumerate(events) if i not in invalid]
-  with opened(way, content, tmp_path_factory.getbasetemp()) as file:
-    read = formats.read_aedat(file, block=block)
+  file = WAYS[way](content, tmp_path_factory.getbasetemp())
+  read = formats.read_aedat(file, block=block)
   assert_holds(read, valid, dropped=len(events) - len(valid))
 
 
@@ -97,7 +90,7 @@ def test_aedat3_is_read_as_it_was_written(
     st.text('#! ab\r', max_size=20).map('#{}\n'.format), max_size=4
   ),
   block=blocks,
-  way=st.sampled_from(WAYS),
+  way=ways,
 )
 def test_aedat2_is_read_as_it_was_written(
   tmp_path_factory, events, special, lines, block, way
@@ -107,8 +100,8 @@ def test_aedat2_is_read_as_it_was_written(
   # Wraps before the first event that is kept cannot be known.
   lost = kept[0][0] // 2**32 * 2**32 if kept else 0
   expected = [(t - lost, *place) for t, *place in kept]
-  with opened(way, content, tmp_path_factory.getbasetemp()) as file:
-    read = formats.read_aedat(file, block=block)
+  file = WAYS[way](content, tmp_path_factory.getbasetemp())
+  read = formats.read_aedat(file, block=block)
   assert_holds(read, expected, dropped=len(events) - len(kept))
 
 
@@ -116,14 +109,14 @@ def test_aedat2_is_read_as_it_was_written(
 @given(
   events=event_lists(34, 2**22 - 1),
   block=blocks,
-  way=st.sampled_from(WAYS),
+  way=ways,
 )
 def test_n_mnist_is_read_as_it_was_written(
   tmp_path_factory, events, block, way
 ):
   content = recordings.n_mnist(events)
-  with opened(way, content, tmp_path_factory.getbasetemp()) as file:
-    read = formats.read_n_mnist(file, block=block)
+  file = WAYS[way](content, tmp_path_factory.getbasetemp())
+  read = formats.read_n_mnist(file, block=block)
   # Wraps before the first event cannot be known.
   lost = events[0][0] // 2**23 * 2**23 if events else 0
   assert_holds(read, [(t - lost, *place) for t, *place in events], (34, 34))
