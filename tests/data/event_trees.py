@@ -4,15 +4,14 @@ The events are simulated: those of a class lie around a place of its own, so
 that the classes are separable.
 """
 
-import io
 import pathlib
-import tarfile
 import zipfile
 
 import numpy as np
 
 from tests.data import recordings
 from tests.data.miniature import CIFAR10_CLASSES
+from tests.data.miniature import write_tar as write_tar
 
 # (t, x, y, p) of the events of one sample or recording.
 EventList = list[tuple[int, int, int, int]]
@@ -98,17 +97,6 @@ def write_folder(folder: pathlib.Path, files: dict[str, bytes]) -> None:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-
-
-def write_tar(path: pathlib.Path, files: dict[str, bytes], *extra) -> None:
-  """A .tar.gz archive of the files, and of members without content."""
-  with tarfile.open(path, 'w:gz') as archive:
-    for name, content in files.items():
-      member = tarfile.TarInfo(name)
-      member.size = len(content)
-      archive.addfile(member, io.BytesIO(content))
-    for member in extra:
-      archive.addfile(member)
 
 
 def write_zips(folder: pathlib.Path, files: dict[str, bytes]) -> None:

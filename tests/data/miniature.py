@@ -81,15 +81,22 @@ def records(images: np.ndarray, *labels: np.ndarray) -> bytes:
   return bytes(content)
 
 
+def write_tar(path: pathlib.Path, files: dict[str, bytes], *extra) -> None:
+  """Writes a .tar.gz archive of files, and of members without content."""
+  with tarfile.open(path, 'w:gz') as archive:
+    for name, content in files.items():
+      member = tarfile.TarInfo(name)
+      member.size = len(content)
+      archive.addfile(member, io.BytesIO(content))
+    for member in extra:
+      archive.addfile(member)
+
+
 def write_archive(
   path: pathlib.Path, folder: str, members: dict[str, bytes]
 ) -> None:
   """Writes a .tar.gz file with these members in one folder."""
-  with tarfile.open(path, 'w:gz') as tar:
-    for name, content in members.items():
-      member = tarfile.TarInfo(f'{folder}/{name}')
-      member.size = len(content)
-      tar.addfile(member, io.BytesIO(content))
+  write_tar(path, {f'{folder}/{name}': c for name, c in members.items()})
 
 
 def _class_names(prefix: str, count: int) -> bytes:

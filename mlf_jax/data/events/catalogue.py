@@ -76,8 +76,8 @@ class EventSet:
     example: the path of a recording.
     pattern: matches the paths of the files that are needed; no two files match
       in the same way.
-    find_recordings: finds recordings among files, which are given by the part of
-      their path that matches.
+    find_recordings: finds recordings among files, given by the part of their
+      path that matches.
     read_events: reads the events of a recording.
     default_split: name of the default split; '' if there are official ones.
     refused_augmentations: augmentations that change the class of a sample, by

@@ -84,9 +84,8 @@ def test_cut_anywhere(name, block):
       assert_holds(events, expected, events.sensor_size)
 
 
-@pytest.mark.parametrize('name', READERS)
-def test_gzip_cut_anywhere_or_damaged(name):
-  packed = gzip.compress(write(name, GOOD))
+def test_gzip_cut_anywhere_or_damaged():
+  packed = gzip.compress(recordings.aedat3(GOOD))
   for cut in range(1, len(packed)):
     damaged = packed[:cut] + bytes([packed[cut] ^ 0xFF]) + packed[cut + 1 :]
     for content in (packed[:cut], damaged):
@@ -95,7 +94,7 @@ def test_gzip_cut_anywhere_or_damaged(name):
       with pytest.raises(
         formats.RecordingError, match=r'^recording: byte \d+: [^\n]*$'
       ):
-        READERS[name](gzip.GzipFile(fileobj=io.BytesIO(content)))
+        formats.read_aedat(gzip.GzipFile(fileobj=io.BytesIO(content)))
 
 
 @pytest.mark.parametrize(
