@@ -5,10 +5,10 @@
       state, logits = stream.feed(model, variables, state, frames)
 
 After every piece the logits are those of the network for all frames so far in
-one call. They are the same to the last bit if the readout averages whole numbers
-(everywhere but with `residual='ds', shortcut='norm'`) and no membrane potential
-lies so close to a threshold that the rounding of a convolution, which may depend
-on the number of frames in a call, decides about a spike.
+one call. They are the same to the last bit if the readout averages whole
+numbers (everywhere but with `residual='ds', shortcut='norm'`) and no membrane
+potential lies so close to a threshold that the rounding of a convolution, which
+may depend on the number of frames in a call, decides about a spike.
 """
 
 import dataclasses

@@ -69,7 +69,7 @@ def test_no_cycle():
 
 
 def test_the_root_holds_few_modules():
-  names = '__init__ __main__ errors fields registry stream'.split()
+  names = ['__init__', '__main__', 'errors', 'fields', 'registry', 'stream']
   assert sorted(path.stem for path in ROOT.glob('*.py')) == names
 
 
@@ -83,7 +83,13 @@ def test_heavy_libraries_are_imported_where_they_are_said_to_be():
   loaded = subprocess.run(
     [sys.executable, '-c', code], capture_output=True, text=True, check=True
   ).stdout.split()
-  heavy = 'orbax tensorflow tensorflow_datasets matplotlib sklearn'.split()
+  heavy = [
+    'orbax',
+    'tensorflow',
+    'tensorflow_datasets',
+    'matplotlib',
+    'sklearn',
+  ]
   assert not {*heavy, 'jax.experimental.pallas'} & {*loaded}
 
 

@@ -65,9 +65,9 @@ def _gradients(apply, lhs, rhs, g):
 def _channels_last_gradients(lhs, rhs, g):
   """Cotangents of input and kernel by convolutions whose channels come last.
 
-  Outside of loops XLA for CPUs brings convolutions into this form itself. Inside
-  a loop it does not, and a step of DS-ResNet-20 for CIFAR-10 took 50 times as
-  long.
+  Outside of loops XLA for CPUs brings convolutions into this form itself.
+  Inside a loop it does not, and a step of DS-ResNet-20 for CIFAR-10 took 50
+  times as long.
   """
   height, width = rhs.shape[:2]
   conv = functools.partial(

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from mlf_jax import neuron
 from mlf_jax.errors import UserError
 from mlf_jax.layers import memory
+from mlf_jax.layers.initializers import he_normal
 from mlf_jax.layers.narrow import CURRENT
 from mlf_jax.layers.normalization import NORMALIZATIONS
 from mlf_jax.layers.units import Range, SpikingUnit, SpikingUnits
@@ -44,8 +45,11 @@ class LayerFactory:
       raise UserError(
         f'unit must be a spiking unit such as MLF(), got {self.unit!r}'
       )
-    NORMALIZATIONS[self.normalization]
-    self.mode
+    for registry, name in (
+      (NORMALIZATIONS, self.normalization),
+      (memory.MODES, self.memory),
+    ):
+      registry[name]
     try:
       floating = jnp.issubdtype(jnp.dtype(self.dtype), jnp.floating)
     except TypeError:
@@ -80,6 +84,8 @@ class LayerFactory:
   ) -> nn.Conv:
     """Convolution that leaves height and width as they are, but for the stride.
 
+    It has no bias and He-normal weights unless `attributes` say otherwise.
+
     Args:
       features: output channels.
       kernel_size: height and width of the kernel, odd.
@@ -96,7 +102,7 @@ class LayerFactory:
       dtype=self.dtype,
       param_dtype=self.param_dtype,
       conv_general_dilated=self.mode.convolution(input_range, in_loop),
-      **attributes,
+      **{'use_bias': False, 'kernel_init': he_normal} | attributes,
     )
 
   def norm(self, **attributes) -> nn.Module:

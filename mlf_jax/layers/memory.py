@@ -47,7 +47,9 @@ class MemoryMode:
       x = narrow.narrow_block_input(x, value_range)
     return x
 
-  def block(self, target: Callable, static_argnums: tuple[int, ...]) -> Callable:
+  def block(
+    self, target: Callable, static_argnums: tuple[int, ...]
+  ) -> Callable:
     """Module class, or method of one, whose backward pass the mode decides.
 
     Args:

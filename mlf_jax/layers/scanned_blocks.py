@@ -1,4 +1,4 @@
-"""Blocks that are alike run in one loop, so that depth costs little compilation.
+"""Runs blocks that are alike in one loop: depth then compiles quickly.
 
 Each block keeps variables under its own name: they are stacked for the loop,
 and the updated ones are unstacked.

@@ -6,12 +6,13 @@ Source: Feng et al., "Multi-Level Firing with Spiking DS-ResNet", IJCAI 2022,
 section 3.2.
 """
 
+import functools
+
 import flax.linen as nn
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from mlf_jax.layers import LayerFactory
-from mlf_jax.layers.initializers import he_normal
 from mlf_jax.layers.narrow import CURRENT
 from mlf_jax.layers.units import Range
 from mlf_jax.registry import Registry
@@ -72,41 +73,18 @@ class ResidualBlock(nn.Module):
   def convolved_twice(self, x, train):
     """Result of conv2(units(bn1(conv1(x)))), the current of the last units."""
     make = self.make
-    y = make.conv(
-      self.features,
-      3,
-      self.stride,
-      input_range=self.input_range,
-      in_loop=self.in_loop,
-      use_bias=False,
-      kernel_init=he_normal,
-      name='conv1',
-    )(x)
+    conv = functools.partial(make.conv, self.features, 3, in_loop=self.in_loop)
+    y = conv(self.stride, input_range=self.input_range, name='conv1')(x)
     y = make.normalized_units(make.norm(name='bn1'), y, train)
-    return make.conv(
-      self.features,
-      3,
-      input_range=make.unit.output_range(),
-      in_loop=self.in_loop,
-      use_bias=False,
-      kernel_init=he_normal,
-      name='conv2',
-    )(y)
+    return conv(input_range=make.unit.output_range(), name='conv2')(y)
 
   def shortcut_of(self, x, train):
     """Identity, or a projection where stride or channels change."""
     if self.stride == 1 and x.shape[-1] == self.features:
       return x
     make = self.make
-    x = make.conv(
-      self.features,
-      1,
-      self.stride,
-      input_range=self.input_range,
-      use_bias=False,
-      kernel_init=he_normal,
-      name='shortcut_conv',
-    )(x)
+    conv = functools.partial(make.conv, self.features, 1, self.stride)
+    x = conv(input_range=self.input_range, name='shortcut_conv')(x)
     norm = make.norm(name='shortcut_bn')
     if self.shortcut == 'mlf':
       return make.normalized_units(norm, x, train)

@@ -143,9 +143,7 @@ class SpikingResNet(nn.Module):
     x, copies = fold_time_into_batch(x, self.time_steps, make.param_dtype)
     if self.normalize_input:
       x = make.norm(affine=False, name='bn0')(x, not train, copies)
-    x = make.conv(
-      self.widths[0], 3, use_bias=False, kernel_init=he_normal, name='conv1'
-    )(x)
+    x = make.conv(self.widths[0], 3, name='conv1')(x)
     affine = make.norm(name='bn1').coefficients(x, not train, copies)
     x = make.units()(repeat_over_time(x, copies), affine)
 

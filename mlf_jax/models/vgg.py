@@ -150,6 +150,7 @@ class SpikingVGG(nn.Module):
         features,
         3,
         input_range=value_range,
+        use_bias=True,
         kernel_init=init,
         bias_init=init,
         name=f'feature{i}_conv',

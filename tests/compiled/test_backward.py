@@ -139,7 +139,7 @@ def test_less_is_kept_in_each_mode():
   ('platform', 'waits'), [('cuda', True), ('cpu', False)]
 )
 def test_counts_are_widened_when_the_gradient_is_there(platform, waits):
-  """On GPUs XLA would otherwise widen them in the forward pass and keep that."""
+  """On GPUs XLA would otherwise keep what the forward pass widens."""
   apply = conv_general_dilated((0, 3))
 
   def loss(x, kernel):

@@ -21,6 +21,7 @@ def test_dropout_differs_between_timesteps_and_keeps_the_mean():
   np.testing.assert_allclose(masks.mean(-1), 1, atol=0.05)
   assert np.any(masks[0] != masks[1]) and np.any(masks[1] != masks[2])
 
+
 def test_dropout_of_eight_devices_is_that_of_one():
   x = jnp.ones((3, 16, 10))
   key = jax.random.key(0)
@@ -41,4 +42,3 @@ def test_dropout_of_eight_devices_is_that_of_one():
   )
   alone = quick.jit(functools.partial(drop, None))
   np.testing.assert_array_equal(quick.jit(sharded)(x), alone(x))
-

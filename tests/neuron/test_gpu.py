@@ -156,7 +156,9 @@ def test_without_pallas_loops_run_and_one_warning_says_so(monkeypatch):
   monkeypatch.setitem(sys.modules, 'mlf_jax.neuron._gpu', None)
   _vjp._import_gpu_kernels.cache_clear()
   x = current((4, 5))
-  with pytest.warns(UserWarning, match='GPU kernels cannot be imported') as seen:
+  with pytest.warns(
+    UserWarning, match='GPU kernels cannot be imported'
+  ) as seen:
     first = mlf(x)
     mlf(x[:3])
   assert len(seen) == 1
