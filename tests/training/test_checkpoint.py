@@ -1,20 +1,13 @@
 """A checkpoint comes back bit for bit, or not at all and with a line."""
 
 import os
-import pathlib
 import re
 import resource
 import signal
-import subprocess
-import sys
-import textwrap
-import time
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -22,47 +15,17 @@ from mlf_jax.errors import UserError
 from mlf_jax.training.checkpoint import CheckpointStore
 
 
-@flax.struct.dataclass
-class TrainState:
-  step: jax.Array
-  params: dict
-  batch_stats: dict
-  opt_state: optax.OptState
-
-
-@jax.jit
-def first_update(params):
-  optimizer = optax.MultiSteps(
-    optax.chain(
-      optax.add_decayed_weights(1e-4),
-      optax.sgd(optax.cosine_decay_schedule(0.1, 10), momentum=0.9),
-    ),
-    every_k_schedule=2,
-  )
-  gradients = jax.tree.map(jnp.ones_like, params)
-  return optimizer.update(gradients, optimizer.init(params), params)[1]
-
-
 def make_state(seed=0, width=16):
-  """A state as a training loop has it, after one update."""
-  key = jax.random.key(seed)
-  params = {
-    'conv': {'kernel': jax.random.normal(key, (3, 3, 8, width))},
-    'head': {'bias': jnp.full((width + 1,), -0.0, jnp.bfloat16)},
+  """Leaves of several dtypes and ranks, with numbers that are no numbers."""
+  kernel = np.random.default_rng(seed).normal(size=(3, 3, 8, width))
+  return {
+    'step': jnp.asarray(seed, jnp.int32),
+    'params': {
+      'kernel': jnp.asarray(kernel, jnp.float32),
+      'bias': jnp.full((width + 1,), -0.0, jnp.bfloat16),
+    },
+    'stats': {'mean': jnp.array([jnp.nan, jnp.inf, 1e-45], jnp.float32)},
   }
-  # Optax's schedules divide an int32 count by a float.
-  with jax.numpy_dtype_promotion('standard'):
-    opt_state = first_update(params)
-  return TrainState(
-    step=jnp.asarray(seed, jnp.int32),
-    params=params,
-    batch_stats={'mean': jnp.array([jnp.nan, jnp.inf, 1e-45], jnp.float32)},
-    opt_state=opt_state,
-  )
-
-
-def abstract(state):
-  return jax.eval_shape(lambda: state)
 
 
 def assert_same_bits(state, expected):
@@ -87,16 +50,6 @@ def files_by_size(directory):
   return sorted(files, key=lambda path: path.stat().st_size)
 
 
-def run_python(code, *args, **kwargs):
-  return subprocess.Popen(
-    [sys.executable, '-W', 'error', '-c', textwrap.dedent(code), *args],
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-    **kwargs,
-  )
-
-
 @pytest.fixture
 def directory(tmp_path):
   return tmp_path / 'checkpoints'
@@ -107,19 +60,21 @@ def lines():
   return []
 
 
-# Saving and restoring.
+# --- Saving and restoring ---
 
 
-@pytest.mark.parametrize('as_template', [lambda state: state, abstract])
-def test_round_trip_is_bit_for_bit(directory, as_template):
+@pytest.mark.parametrize('abstract', [False, True])
+def test_round_trip_is_bit_for_bit(directory, abstract):
   state = make_state(7)
   metrics = {'test/accuracy': 0.1, 'train/loss': float('inf')}
+  template = jax.eval_shape(lambda: state) if abstract else state
   with CheckpointStore(directory) as store:
     store.save(7, state, metrics)
-    step, restored, restored_metrics = store.restore(as_template(state))
-  assert step == 7
-  assert restored_metrics == metrics
+    store.save(7, make_state(8))  # A step that is there is left as it is.
+    step, restored, restored_metrics = store.restore(template)
+  assert (step, restored_metrics) == (7, metrics)
   assert_same_bits(restored, state)
+  assert not restored['step'].committed
 
 
 def test_names_and_sizes_that_invite_mistakes(directory):
@@ -133,24 +88,15 @@ def test_names_and_sizes_that_invite_mistakes(directory):
   }
   with CheckpointStore(directory) as store:
     store.save(1, state)
-    _, restored, _ = store.restore(state)
-  assert_same_bits(restored, state)
+    assert_same_bits(store.restore(state)[1], state)
 
 
 def test_empty_store_restores_nothing_and_creates_nothing(directory):
   with CheckpointStore(directory) as store:
-    assert store.restore(make_state()) is None
-    assert store.restore(make_state(), 'best') is None
-    assert store.steps() == []
-    assert store.best_step() is None
+    for which in ('last', 'best'):
+      assert store.restore(make_state(), which) is None
+    assert store.steps() == [] and store.best_step() is None
   assert not directory.exists()
-
-
-@pytest.fixture(params=[1, 8])
-def replicated(request):
-  """A sharding over one device or eight."""
-  mesh = Mesh(np.array(jax.devices()[: request.param]), ('data',))
-  return NamedSharding(mesh, PartitionSpec())
 
 
 def buffers(leaf):
@@ -159,39 +105,27 @@ def buffers(leaf):
   ]
 
 
-def test_state_may_be_donated_right_after_save(directory, replicated):
-  state = jax.device_put(make_state(1), replicated)
-  expected = make_state(1)
+@pytest.mark.parametrize('devices', [1, 8])
+def test_state_is_donated_after_saving_and_after_restoring(directory, devices):
+  """Nothing keeps hold of the buffers, and NumPy owns none of them."""
+  mesh = Mesh(np.array(jax.devices()[:devices]), ('data',))
+  replicated = NamedSharding(mesh, PartitionSpec())
   update = jax.jit(
     lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0
   )
+  state = jax.device_put(make_state(1), replicated)
   with CheckpointStore(directory) as store:
     store.save(1, state)
-    before = buffers(state.params['conv']['kernel'])
-    updated = update(state)
-    # The update did reuse the buffers, so nothing kept hold of them.
-    assert buffers(updated.params['conv']['kernel']) == before
-    _, restored, _ = store.restore(updated)
-  assert_same_bits(restored, expected)
-
-
-def test_restored_state_is_donated(directory, replicated):
-  state = jax.device_put(make_state(1), replicated)
-  save_all(directory, [0.5])
-  with CheckpointStore(directory) as store:
-    _, restored, _ = store.restore(state)
-  # To look at an array through NumPy may keep it from being donated.
-  assert_same_bits(jax.tree.map(jnp.copy, restored), state)
-
-  update = jax.jit(
-    lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0
-  )
-  kernel = restored.params['conv']['kernel']
-  assert kernel.sharding == replicated
-  before = buffers(kernel)
-  updated = update(restored)
-  assert kernel.is_deleted()
-  assert buffers(updated.params['conv']['kernel']) == before
+    for _ in range(2):
+      kernel = state['params']['kernel']
+      assert kernel.sharding == replicated
+      before = buffers(kernel)
+      updated = update(state)
+      assert kernel.is_deleted()
+      assert buffers(updated['params']['kernel']) == before
+      _, state, _ = store.restore(updated)
+      # To look at an array through NumPy may keep it from being donated.
+      assert_same_bits(jax.tree.map(jnp.copy, state), make_state(1))
 
 
 def test_sharded_leaf_keeps_its_sharding(directory):
@@ -207,35 +141,7 @@ def test_sharded_leaf_keeps_its_sharding(directory):
   assert_same_bits(restored, state)
 
 
-def test_uncommitted_state_stays_uncommitted(directory):
-  state = make_state(1)
-  save_all(directory, [0.5])
-  with CheckpointStore(directory) as store:
-    _, restored, _ = store.restore(state)
-  assert not restored.step.committed
-
-
-def test_another_process_resumes(directory):
-  child = run_python(
-    """
-    import sys
-    import jax.numpy as jnp
-    from mlf_jax.training.checkpoint import CheckpointStore
-    with CheckpointStore(sys.argv[1]) as store:
-      store.save(3, {'w': jnp.arange(5.0)}, {'test/accuracy': 0.5})
-    """,
-    str(directory),
-  )
-  out, err = child.communicate(timeout=120)
-  assert (child.returncode, out, err) == (0, '', '')
-  with CheckpointStore(directory) as store:
-    assert store.best_step() == 3
-    step, state, metrics = store.restore({'w': jnp.zeros(5)})
-  assert (step, metrics) == (3, {'test/accuracy': 0.5})
-  assert_same_bits(state, {'w': jnp.arange(5.0)})
-
-
-# What is kept.
+# --- Which are kept ---
 
 
 @pytest.mark.parametrize(
@@ -243,17 +149,22 @@ def test_another_process_resumes(directory):
   [
     ([0.1, 0.9, 0.2, 0.3, 0.4], [2, 4, 5], 2),
     ([0.1, 0.2, 0.3, 0.4, 0.5], [4, 5], 5),
-    # The later one of two equals.
+    # Ties go to the later step.
     ([0.9, 0.9, 0.2, 0.3, 0.4], [2, 4, 5], 2),
     # Neither no metric nor NaN is ever the best.
     ([0.1, None, float('nan'), None, None], [1, 4, 5], 1),
     ([None, None, None], [2, 3], None),
   ],
 )
-def test_keeps_the_last_and_the_best(directory, accuracies, steps, best):
+def test_keeps_the_last_and_the_best(directory, lines, accuracies, steps, best):
   save_all(directory, accuracies, keep=2)
-  with CheckpointStore(directory, keep=2) as store:
+  with CheckpointStore(directory, keep=2, warn=lines.append) as store:
     assert (store.steps(), store.best_step()) == (steps, best)
+    step, state, _ = store.restore(make_state(), 'best')
+    assert step == (best or steps[-1])
+    assert_same_bits(state, make_state(step))
+  # Without a best one, the last is taken, with a line.
+  assert len(lines) == (best is None)
   assert sorted(int(path.name) for path in directory.iterdir()) == steps
 
 
@@ -264,122 +175,67 @@ def test_best_of_an_earlier_run_is_kept(directory):
       store.save(step, make_state(step), {'test/accuracy': 0.2})
     store.wait()
     assert (store.steps(), store.best_step()) == ([1, 4], 1)
-    step, state, _ = store.restore(make_state(), 'best')
-    assert step == 1
-    assert_same_bits(state, make_state(1))
 
 
-def test_best_without_any_ranked_is_the_last_with_a_line(directory, lines):
-  save_all(directory, [None, None])
-  with CheckpointStore(directory, warn=lines.append) as store:
-    assert store.restore(make_state(), 'best')[0] == 2
-  assert len(lines) == 1
-  assert 'test/accuracy' in lines[0]
+# --- Damage ---
 
 
-def test_saving_a_step_again_changes_nothing(directory):
-  with CheckpointStore(directory) as store:
-    store.save(1, make_state(1), {'test/accuracy': 0.5})
-    store.save(1, make_state(2))
-    _, state, metrics = store.restore(make_state())
-  assert metrics == {'test/accuracy': 0.5}
-  assert_same_bits(state, make_state(1))
+def change(path, change_content):
+  path.write_bytes(change_content(path.read_bytes()))
 
 
-def test_step_by_number(directory):
-  save_all(directory, [0.1, 0.2, 0.3])
-  with CheckpointStore(directory) as store:
-    step, state, _ = store.restore(make_state(), 2)
-    assert step == 2
-    assert_same_bits(state, make_state(2))
-    with pytest.raises(UserError, match=r'no checkpoint of step 9.*1, 2, 3$'):
-      store.restore(make_state(), 9)
+def flip_a_byte(step_directory, position=0.5):
+  path, flip = files_by_size(step_directory)[-1], bytearray.__setitem__
+
+  def flipped(content):
+    content, i = bytearray(content), int(position * (len(content) - 1))
+    flip(content, i, content[i] ^ 0x10)
+    return content
+
+  change(path, flipped)
 
 
-# Damage.
-
-
-def truncate(step_directory):
-  largest = files_by_size(step_directory)[-1]
-  os.truncate(largest, largest.stat().st_size // 2)
-
-
-def flip_a_byte(step_directory):
-  largest = files_by_size(step_directory)[-1]
-  content = bytearray(largest.read_bytes())
-  content[len(content) // 2] ^= 1
-  largest.write_bytes(content)
-
-
-def delete_a_file(step_directory):
-  files_by_size(step_directory)[-1].unlink()
-
-
-def delete_the_record(step_directory):
-  (step_directory / 'record' / 'metadata').unlink()
-
-
-def change_a_metric(step_directory):
-  path = step_directory / 'record' / 'metadata'
-  path.write_text(path.read_text().replace('0.3', '0.4'))
-
-
-def empty(step_directory):
-  for path in files_by_size(step_directory):
-    path.unlink()
-
-
-DAMAGES = [
-  truncate,
-  flip_a_byte,
-  delete_a_file,
-  delete_the_record,
-  change_a_metric,
-  empty,
-]
+DAMAGES = {
+  'truncated': lambda d: change(
+    files_by_size(d)[-1], lambda content: content[: len(content) // 2]
+  ),
+  'one byte': flip_a_byte,
+  'no file': lambda d: files_by_size(d)[-1].unlink(),
+  'no record': lambda d: (d / 'record' / 'metadata').unlink(),
+  'metric': lambda d: change(
+    d / 'record' / 'metadata', lambda content: content.replace(b'0.3', b'0.4')
+  ),
+  'empty': lambda d: [path.unlink() for path in files_by_size(d)],
+}
 
 
 @pytest.mark.parametrize('damage', DAMAGES)
-@pytest.mark.parametrize('which', ['last', 'best'])
-def test_corrupt_checkpoint_is_replaced(directory, lines, damage, which):
-  # Step 3 is both the last and the best.
+def test_corrupt_checkpoint_is_replaced(directory, lines, damage):
   save_all(directory, [0.1, 0.2, 0.3])
-  damage(directory / '3')
+  DAMAGES[damage](directory / '3')
   with CheckpointStore(directory, warn=lines.append) as store:
-    step, state, _ = store.restore(make_state(), which)
+    step, state, _ = store.restore(make_state())
     assert step == 2
     assert_same_bits(state, make_state(2))
+    (line,) = lines
     aside = directory.parent / 'checkpoints_corrupt' / '3'
-    if lines:
-      (line,) = lines
-      assert 'step 3' in line
-      assert str(directory / '3') in line
-      assert line.endswith(f'moved to {aside}')
-      assert '\n' not in line
-      assert aside.is_dir()
-    else:
-      # Without its record it was not known as the best.
-      assert which == 'best'
-      assert damage in (delete_the_record, empty)
-      return
-
+    assert 'step 3' in line and str(directory / '3') in line
+    assert line.endswith(f'moved to {aside}') and '\n' not in line
+    assert aside.is_dir()
     # The step can be saved again, and be corrupt again.
     store.save(3, make_state(3), {'test/accuracy': 0.3})
-    assert store.restore(make_state(), which)[0] == 3
+    assert store.restore(make_state())[0] == 3
     flip_a_byte(directory / '3')
-    assert store.restore(make_state(), which)[0] == 2
+    assert store.restore(make_state())[0] == 2
     assert aside.with_name('3_2').is_dir()
 
 
 def test_every_byte_of_the_largest_file_is_guarded(directory, lines):
   save_all(directory, [0.1])
-  largest = files_by_size(directory / '1')[-1]
-  intact = largest.read_bytes()
+  intact = files_by_size(directory / '1')[-1].read_bytes()
   with CheckpointStore(directory, warn=lines.append) as store:
-    for position in np.linspace(0, len(intact) - 1, 20, dtype=int):
-      content = bytearray(intact)
-      content[position] ^= 0x10
-      largest.write_bytes(content)
+    for position in np.linspace(0, 1, 20):
+      flip_a_byte(directory / '1', position)
       try:
         _, state, _ = store.restore(make_state())
       except UserError:
@@ -387,124 +243,78 @@ def test_every_byte_of_the_largest_file_is_guarded(directory, lines):
         aside.rename(directory / '1')
       else:
         assert_same_bits(state, make_state(1))
+      files_by_size(directory / '1')[-1].write_bytes(intact)
   assert len(lines) >= 15
 
 
-def test_corrupt_best_falls_back_to_the_last(directory, lines):
+def test_corrupt_best_falls_back_to_the_last(directory, capsys):
   save_all(directory, [0.9, 0.1, 0.2])
   flip_a_byte(directory / '1')
-  with CheckpointStore(directory, warn=lines.append) as store:
+  with CheckpointStore(directory) as store:
     assert store.restore(make_state(), 'best')[0] == 3
-    assert store.steps() == [2, 3]
-    assert store.best_step() == 3
-  assert len(lines) == 1
+    assert (store.steps(), store.best_step()) == ([2, 3], 3)
+  out, err = capsys.readouterr()
+  assert (out, err.count('\n')) == ('', 1)
+
+
+def test_step_by_number_is_not_replaced(directory, lines):
+  save_all(directory, [0.1, 0.2, 0.3])
+  flip_a_byte(directory / '1')
+  with CheckpointStore(directory, warn=lines.append) as store:
+    step, state, _ = store.restore(make_state(), 2)
+    assert step == 2
+    assert_same_bits(state, make_state(2))
+    with pytest.raises(UserError, match='no intact checkpoint'):
+      store.restore(make_state(), 1)
+    with pytest.raises(UserError, match=r'no checkpoint of step 9.*2, 3$'):
+      store.restore(make_state(), 9)
 
 
 def test_all_corrupt_is_an_error(directory, lines):
   save_all(directory, [0.1, 0.2])
   for step in ('1', '2'):
-    truncate(directory / step)
+    flip_a_byte(directory / step)
   with CheckpointStore(directory, warn=lines.append) as store:
     with pytest.raises(UserError, match='no intact checkpoint') as caught:
       store.restore(make_state())
-    assert '\n' not in str(caught.value)
-    assert len(lines) == 2
+    assert '\n' not in str(caught.value) and len(lines) == 2
     # Nor is the store an empty one from now on.
     with pytest.raises(UserError, match='the corrupt ones are in'):
       store.restore(make_state())
 
 
-def test_corrupt_step_by_number_is_not_replaced(directory, lines):
-  save_all(directory, [0.1, 0.2])
-  truncate(directory / '1')
-  with CheckpointStore(directory, warn=lines.append) as store:
-    with pytest.raises(UserError, match='no intact checkpoint'):
-      store.restore(make_state(), 1)
-    assert store.steps() == [2]
-  assert len(lines) == 1
-
-
-def test_corruption_goes_to_stderr_by_default(directory, capsys):
-  save_all(directory, [0.1, 0.2])
-  truncate(directory / '2')
+def test_leftover_of_a_killed_run_goes_with_the_next_save(directory):
+  """It may be another process's, still writing, while this one only reads."""
+  save_all(directory, [0.1])
+  leftover = directory / '2.orbax-checkpoint-tmp'
+  leftover.mkdir()
   with CheckpointStore(directory) as store:
-    store.restore(make_state())
-  out, err = capsys.readouterr()
-  assert out == ''
-  assert err.count('\n') == 1
-
-
-def test_killed_while_saving(directory):
-  child = run_python(
-    """
-    import sys
-    import jax.numpy as jnp
-    import numpy as np
-    from mlf_jax.training.checkpoint import CheckpointStore
-    store = CheckpointStore(sys.argv[1])
-    store.save(1, {'w': jnp.arange(4.0)})
-    store.wait()
-    # Noise, for it not to be compressed.
-    large = np.random.default_rng(0).random(1 << 26, np.float32)
-    store.save(2, {'w': jnp.asarray(large)})
-    store.wait()
-    """,
-    str(directory),
-  )
-  try:
-    deadline = time.monotonic() + 120
-    while not list(directory.glob('2.*/state*/checkpoint')):
-      assert child.poll() is None, child.stderr.read()
-      assert time.monotonic() < deadline
-      time.sleep(0.005)
-  finally:
-    child.send_signal(signal.SIGKILL)
-    child.communicate()
-  (leftover,) = directory.glob('2.*')
-
-  with CheckpointStore(directory) as store:
-    step, state, _ = store.restore({'w': jnp.zeros(4)})
-    assert step == 1
-    assert_same_bits(state, {'w': jnp.arange(4.0)})
-    assert leftover.exists()  # It may be another process's, still writing.
-    store.save(3, {'w': jnp.arange(4.0)})
-    assert not leftover.exists()
+    assert store.restore(make_state())[0] == 1
+    assert leftover.exists()
+    store.save(3, make_state(3))
   assert sorted(path.name for path in directory.iterdir()) == ['1', '3']
 
 
-# Mistakes and failures.
-
-
-def change_shape(state):
-  return make_state(width=8)
-
-
-def change_dtype(state):
-  return state.replace(step=jnp.zeros((), jnp.uint32))
-
-
-def add_a_leaf(state):
-  return state.replace(batch_stats={**state.batch_stats, 'var': jnp.ones(3)})
-
-
-def drop_a_leaf(state):
-  return state.replace(batch_stats={})
+# --- Mistakes and failures ---
 
 
 @pytest.mark.parametrize(
-  ('change', 'name'),
+  ('changes', 'message'),
   [
-    (change_shape, ".params['conv']['kernel'] is float32[3, 3, 8, 16] there"),
-    (change_dtype, '.step is int32[] there and uint32[] here'),
-    (add_a_leaf, ".batch_stats['var'] is missing there"),
-    (drop_a_leaf, ".batch_stats['mean'] is float32[3] there and missing here"),
+    (
+      make_state(width=8),
+      "['bias'] is bfloat16[17] there and bfloat16[9] here",
+    ),
+    ({'step': jnp.uint32(1)}, "['step'] is int32[] there and uint32[] here"),
+    ({'more': jnp.ones(3)}, "['more'] is missing there and float32[3] here"),
+    ({'stats': {}}, "['stats']['mean'] is float32[3] there and missing here"),
   ],
 )
-def test_different_model_is_an_error(directory, lines, change, name):
+def test_different_model_is_an_error(directory, lines, changes, message):
   save_all(directory, [0.1])
   with CheckpointStore(directory, warn=lines.append) as store:
-    with pytest.raises(UserError, match=re.escape(name)) as caught:
-      store.restore(change(make_state()))
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+      store.restore({**make_state(), **changes})
     assert '\n' not in str(caught.value)
     assert store.steps() == [1]
   assert lines == []
@@ -525,49 +335,38 @@ def test_directory_that_cannot_be_made(tmp_path):
 
 def test_corrupt_checkpoint_that_cannot_be_moved(directory, lines):
   save_all(directory, [0.1, 0.2])
-  truncate(directory / '2')
+  flip_a_byte(directory / '2')
   (directory.parent / 'checkpoints_corrupt').touch()
   with CheckpointStore(directory, warn=lines.append) as store:
     assert store.restore(make_state())[0] == 1
   assert lines[0].endswith('left there: File exists')
 
 
-def test_directory_without_permission(directory):
-  directory.mkdir(mode=0o500)
-  if os.access(directory, os.W_OK):
-    pytest.skip('root may write anywhere')
-  with CheckpointStore(directory) as store:
-    state = make_state()
-    with pytest.raises(UserError, match='Permission denied'):
-      store.save(1, state)
-      store.wait()
-
-
 def test_full_disk_is_an_error_and_saving_goes_on(directory):
   """A limit on the size of a file fails writes as a full disk does."""
-  noise = jax.random.normal(jax.random.key(0), (1 << 16,))
+  noise = {'w': jax.random.normal(jax.random.key(0), (1 << 16,))}
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
   with CheckpointStore(directory, keep=1) as store:
-    store.save(1, {'w': noise})
+    store.save(1, noise)
     store.wait()
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
     try:
-      store.save(2, {'w': noise})
+      store.save(2, noise)
       with pytest.raises(UserError, match='cannot save a checkpoint') as e:
         store.wait()
       assert '\n' not in str(e.value)
-      assert store.restore({'w': noise})[0] == 1
+      assert store.restore(noise)[0] == 1
     finally:
       resource.setrlimit(resource.RLIMIT_FSIZE, limits)
       signal.signal(signal.SIGXFSZ, ignored)
-    store.save(2, {'w': noise})
+    store.save(2, noise)
     store.wait()
     assert store.steps() == [2]
 
 
 def test_says_nothing_when_all_is_well(directory, capfd):
   save_all(directory, [0.1, 0.2, 0.3, 0.4])
-  with CheckpointStore(pathlib.Path(directory)) as store:
+  with CheckpointStore(os.fspath(directory)) as store:
     store.restore(make_state(), 'best')
   assert capfd.readouterr() == ('', '')
