@@ -37,6 +37,12 @@ class LoadOptions:
 class DatasetEntry:
   """A data set that is known by name.
 
+      DATASETS['my_images'] = DatasetEntry(
+        load=lambda options: from_arrays(*arrays, name='my_images'),
+        num_classes=10,
+        sample_shape=(28, 28, 1),
+      )
+
   Attributes:
     load: loads it; `frames` and `split_name` of the options are complete.
     num_classes: number of classes; None if only the data tell.

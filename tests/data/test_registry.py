@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from mlf_jax import data
@@ -47,6 +48,19 @@ def test_what_cannot_be_loaded_is_one_line(name, options, message):
   with pytest.raises(UserError, match=message) as error:
     data.load(name, data.LoadOptions(**options))
   assert '\n' not in str(error.value)
+
+
+def test_a_data_set_of_your_own_is_one_entry(monkeypatch):
+  images, labels = np.zeros((4, 5, 5, 1), np.uint8), [0, 1, 2, 0]
+  entry = data.DatasetEntry(
+    load=lambda options: data.from_arrays(images, labels, images, labels),
+    num_classes=3,
+    sample_shape=(5, 5, 1),
+  )
+  monkeypatch.setitem(data.DATASETS, 'my_images', entry)
+  dataset = data.load('my_images')
+  assert dataset.sample_shape == data.DATASETS['my_images'].shape()
+  assert dataset.num_classes == entry.num_classes
 
 
 def test_importing_and_digits_leave_tensorflow_alone():
