@@ -54,16 +54,16 @@ def add_command(commands) -> None:
 
 
 def _prepare(arguments):
-  from mlf_jax.data.events import prepared
+  from mlf_jax.data.events import loading
 
-  frames = prepared.paper_frames(
+  frames = loading.paper_frames(
     arguments.name,
     time_steps=arguments.time_steps,
     binning=arguments.binning,
     window_ms=arguments.window_ms,
     downsample=arguments.downsample,
   )
-  before = prepared.find_prepared(arguments.name, frames, arguments.data_dir)
+  before = loading.find_prepared(arguments.name, frames, arguments.data_dir)
   if before is not None and arguments.manual_dir:
     warnings.warn(
       f'{before} is prepared already, {arguments.manual_dir} is not looked at: '
@@ -74,7 +74,7 @@ def _prepare(arguments):
   # end too.
   handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
-    directory = prepared.prepare(
+    directory = loading.prepare(
       arguments.name,
       frames,
       arguments.data_dir,
@@ -87,5 +87,5 @@ def _prepare(arguments):
     return 128 + signal.SIGINT
   finally:
     signal.signal(signal.SIGTERM, handler)
-  print(prepared.describe_prepared(directory))
+  print(loading.describe_prepared(directory))
   return 0

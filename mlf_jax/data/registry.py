@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from mlf_jax.data.dataset import Dataset
-from mlf_jax.data.events import catalogue, moving_digits, prepared
+from mlf_jax.data.events import catalogue, loading, moving_digits
 from mlf_jax.data.events.frames import FrameSpec
 from mlf_jax.data.images import cifar, digits
 from mlf_jax.errors import UserError
@@ -135,7 +135,7 @@ DATASETS['moving_digits'] = DatasetEntry(
 )
 for _name, _event_set in catalogue.EVENT_SETS.items():
   DATASETS[_name] = DatasetEntry(
-    lambda options, name=_name: prepared.load(
+    lambda options, name=_name: loading.load(
       name,
       options.frames,
       options.data_dir,

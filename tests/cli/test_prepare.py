@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from mlf_jax import cli
-from mlf_jax.data.events import prepared
+from mlf_jax.data.events import loading
 from tests.data.preparing import load, write_gestures
 
 
@@ -49,7 +49,7 @@ def test_interrupted_preparation_says_how_to_continue(
 ):
   before = signal.getsignal(signal.SIGTERM)
   interrupt = lambda *unused: signal.raise_signal(number)
-  monkeypatch.setattr(prepared, 'prepare', interrupt)
+  monkeypatch.setattr(loading, 'prepare', interrupt)
   assert cli.main(['prepare', 'n_mnist']) == 128 + signal.SIGINT
   err = capsys.readouterr().err
   assert err == 'interrupted; the same command goes on where it was\n'

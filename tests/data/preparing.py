@@ -5,7 +5,7 @@
 
 from mlf_jax import data
 from mlf_jax.data import FrameSpec
-from mlf_jax.data.events import EVENT_SETS, conversion, prepared
+from mlf_jax.data.events import EVENT_SETS, conversion, loading
 from tests.data import event_trees, recordings
 
 # Subjects 1 to 23 train, unless lists say otherwise.
@@ -26,10 +26,10 @@ def load(name, folder, frames=SMALL, split_name=''):
 
 
 def prepare(name, folder, frames=SMALL, **kwargs):
-  directory = prepared.prepare(
+  directory = loading.prepare(
     name, frames, str(folder / 'prepared'), str(folder / 'manual'), **kwargs
   )
-  return prepared.describe_prepared(directory).splitlines()
+  return loading.describe_prepared(directory).splitlines()
 
 
 def serialize(sample):

@@ -21,7 +21,7 @@ from mlf_jax.data.events.formats import (
   read_n_mnist,
 )
 from mlf_jax.data.events.frames import BINNINGS, FrameSpec, to_frames
-from mlf_jax.data.events.prepared import (
+from mlf_jax.data.events.loading import (
   describe_prepared,
   find_prepared,
   paper_frames,

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Float, Float64, Int32, Int64, UInt8
 
 from mlf_jax.data.dataset import Dataset, Split
-from mlf_jax.data.events.camera import EventCamera
 from mlf_jax.data.events.events import Events
 from mlf_jax.data.events.frames import FrameSpec
+from mlf_jax.data.events.simulated_camera import EventCamera
 from mlf_jax.data.images import digits
 
 CAMERA = EventCamera(

@@ -32,12 +32,12 @@ def load(name: str, data_dir: str = '', manual_dir: str = '') -> Dataset:
     UserError: the archive cannot be had or read, or a folder not be written.
   """
   # These import tensorflow_datasets, which is slow.
-  from mlf_jax.data import storage
-  from mlf_jax.data.images import cifar_store
+  from mlf_jax.data import tfds_format
+  from mlf_jax.data.images import cifar_tfds
 
   archive = ARCHIVES[name]
-  root = storage.data_root(data_dir)
-  directory = storage.find_prepared(name, root)
+  root = tfds_format.data_root(data_dir)
+  directory = tfds_format.find_prepared(name, root)
   if directory is None:
     fresh = [
       folder
@@ -53,13 +53,13 @@ def load(name: str, data_dir: str = '', manual_dir: str = '') -> Dataset:
         with contextlib.suppress(OSError):
           folder.rmdir()  # Only if this call made it and left it empty.
       raise
-    directory = cifar_store.prepare_cifar(archive, records, class_names, root)
+    directory = cifar_tfds.prepare_cifar(archive, records, class_names, root)
   return Dataset(
     name=name,
     split_name='official',
     num_classes=archive.num_classes['label'],
-    train=Split(*cifar_store.read_split(directory, 'train')),
-    test=Split(*cifar_store.read_split(directory, 'test')),
+    train=Split(*cifar_tfds.read_split(directory, 'train')),
+    test=Split(*cifar_tfds.read_split(directory, 'test')),
     scale=255,
     mean=archive.mean,
     std=archive.std,

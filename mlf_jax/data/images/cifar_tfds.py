@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from mlf_jax.data import storage
+from mlf_jax.data import tfds_format
 from mlf_jax.data.images.cifar_archive import Archive, Records
 
 _IMAGE_SHAPE = (32, 32, 3)
@@ -92,7 +92,7 @@ def prepare_cifar(
     UserError: the folder cannot be written.
   """
   builder = _CifarBuilder(archive, splits, class_names, data_dir)
-  return storage.download_and_prepare(builder, archive.name, data_dir)
+  return tfds_format.download_and_prepare(builder, archive.name, data_dir)
 
 
 def read_split(
@@ -112,7 +112,7 @@ def read_split(
   Raises:
     UserError: the folder is damaged or holds something else.
   """
-  with storage.reading(directory, f'{split} split'):
+  with tfds_format.reading(directory, f'{split} split'):
     builder = tfds.builder_from_directory(directory)
     features = builder.info.features
     count = builder.info.splits[split].num_examples
@@ -122,7 +122,7 @@ def read_split(
     read = 0
     # Decoded below by Pillow: the library would use OpenCV if it is installed.
     decoders = {'image': tfds.decode.SkipDecoding()}
-    for record in storage.serialized_examples(builder, split):
+    for record in tfds_format.serialized_examples(builder, split):
       example = features.deserialize_example_np(record, decoders=decoders)
       with Image.open(io.BytesIO(example['image'])) as image:
         images[read] = image

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_builder
 
-from mlf_jax.data import io, storage
+from mlf_jax.data import io, tfds_format
 from mlf_jax.data.events import conversion
 from mlf_jax.data.events.catalogue import EVENT_SETS, EventSet
 from mlf_jax.data.events.frames import FrameSpec
@@ -236,7 +236,7 @@ def prepare_frames(
     backwards=backwards,
     processes=processes,
   )
-  return storage.download_and_prepare(
+  return tfds_format.download_and_prepare(
     builder, f'{name}/{frames.name}', data_dir
   )
 
@@ -253,7 +253,7 @@ def read_summary(directory: pathlib.Path) -> dict:
   Raises:
     UserError: the folder is damaged or holds something else.
   """
-  with storage.reading(directory, 'data set'):
+  with tfds_format.reading(directory, 'data set'):
     builder = tfds.builder_from_directory(directory)
     metadata = builder.info.metadata
     metadata.load_metadata(directory)
@@ -282,14 +282,14 @@ def read_frames(
   Raises:
     UserError: the folder is damaged or holds something else.
   """
-  with storage.reading(directory, f'{split} split'):
+  with tfds_format.reading(directory, f'{split} split'):
     builder = tfds.builder_from_directory(directory)
     features = builder.info.features
     count = builder.info.splits[split].num_examples
     frames = np.empty((count, *features['frames'].shape), np.uint8)
     labels = np.empty(count, np.int32)
     ids = []
-    for i, record in enumerate(storage.serialized_examples(builder, split)):
+    for i, record in enumerate(tfds_format.serialized_examples(builder, split)):
       example = features.deserialize_example_np(record)
       frames[i] = example['frames']
       labels[i] = example['label']

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlf_jax.data.events.camera import EventCamera
+from mlf_jax.data.events.simulated_camera import EventCamera
 from mlf_jax.errors import UserError
 
 PIXEL = EventCamera((1, 1), threshold=0.2)

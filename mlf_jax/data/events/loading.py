@@ -40,9 +40,9 @@ def load(
     split_name = splits.canonical_name(split_name)
   directory = prepare(name, frames, data_dir, manual_dir)
   # It imports tensorflow_datasets, which is slow.
-  from mlf_jax.data.events import store
+  from mlf_jax.data.events import tfds_store
 
-  columns = {s: store.read_frames(directory, s) for s in event_set.splits}
+  columns = {s: tfds_store.read_frames(directory, s) for s in event_set.splits}
   if event_set.default_split:
     images, labels, ids = columns['train']
     is_test = splits.test_mask(split_name, labels)
@@ -89,8 +89,8 @@ def prepare(
     UserError: there are no recordings, the folder cannot be written, or the
       prepared data were made with another `backwards`.
   """
-  from mlf_jax.data import storage
-  from mlf_jax.data.events import store
+  from mlf_jax.data import tfds_format
+  from mlf_jax.data.events import tfds_store
 
   event_set = EVENT_SETS[name]
   if backwards not in (None, *BACKWARDS):
@@ -101,15 +101,15 @@ def prepare(
       f'downsample must be at most {min(event_set.sensor_size)}, the side of '
       f'the sensor of {name}, got {frames.downsample}'
     )
-  root = storage.data_root(data_dir)
+  root = tfds_format.data_root(data_dir)
   directory = find_prepared(name, frames, data_dir)
-  if directory is None and store.is_taken(name, frames, root):
+  if directory is None and tfds_store.is_taken(name, frames, root):
     raise UserError(
       f'{root / name / frames.name} holds a folder that is no prepared data '
       'set, it lacks dataset_info.json: delete it'
     )
   if directory is not None:
-    before = store.read_summary(directory)['backwards']
+    before = tfds_store.read_summary(directory)['backwards']
     if backwards not in (None, before):
       raise UserError(
         f'{directory} was prepared with backwards={before!r}: delete it to have'
@@ -123,10 +123,10 @@ def prepare(
       '--config.data.manual_dir=DIR (of `python -m mlf_jax prepare` it is '
       '--manual_dir=DIR)'
     )
-  directory = store.prepare_frames(
+  directory = tfds_store.prepare_frames(
     name, frames, root, manual_dir, backwards or 'error', processes
   )
-  skipped = store.read_summary(directory)['skipped']
+  skipped = tfds_store.read_summary(directory)['skipped']
   if skipped:
     warnings.warn(
       f'{len(skipped)} skipped of {name}, the first: {skipped[0]["what"]}: '
@@ -146,10 +146,10 @@ def find_prepared(
     frames: how its frames were made.
     data_dir: the folder of prepared data sets, empty for the default one.
   """
-  from mlf_jax.data import storage
+  from mlf_jax.data import tfds_format
 
-  root = storage.data_root(data_dir)
-  return storage.find_prepared(f'{name}/{frames.name}', root)
+  root = tfds_format.data_root(data_dir)
+  return tfds_format.find_prepared(f'{name}/{frames.name}', root)
 
 
 def paper_frames(
@@ -198,9 +198,9 @@ def describe_prepared(directory: pathlib.Path) -> str:
   Raises:
     UserError: the folder is damaged.
   """
-  from mlf_jax.data.events import store
+  from mlf_jax.data.events import tfds_store
 
-  summary = store.read_summary(directory)
+  summary = tfds_store.read_summary(directory)
   classes = list(next(iter(summary['samples'].values())))
   width = max(map(len, classes))
   names = list(summary['samples'])

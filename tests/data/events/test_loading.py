@@ -5,7 +5,7 @@ import pytest
 
 from mlf_jax import data
 from mlf_jax.data import FrameSpec
-from mlf_jax.data.events import EVENT_SETS, prepared
+from mlf_jax.data.events import EVENT_SETS, loading
 from mlf_jax.errors import UserError
 from tests.data import event_trees, recordings
 from tests.data.miniature import CIFAR10_CLASSES
@@ -171,7 +171,7 @@ def test_builders_are_those_of_the_library(tmp_path):
 
 def test_no_data_given_says_what_to_download_and_what_to_run(tmp_path):
   with pytest.raises(UserError) as error:
-    prepared.prepare('dvs_gesture', None, str(tmp_path / 'prepared'))
+    loading.prepare('dvs_gesture', None, str(tmp_path / 'prepared'))
   for part in ('3 GB', 'https://', '--config.data.manual_dir=DIR', 'prepare'):
     assert part in str(error.value)
   assert not (tmp_path / 'prepared').exists()
@@ -189,7 +189,7 @@ def test_no_data_given_says_what_to_download_and_what_to_run(tmp_path):
 )
 def test_mistakes_in_frames(name, options, message):
   with pytest.raises(UserError, match=message) as error:
-    prepared.paper_frames(name, **options)
+    loading.paper_frames(name, **options)
   assert '\n' not in str(error.value)
 
 
@@ -209,7 +209,7 @@ def test_mistakes_in_frames(name, options, message):
 def test_mistakes_in_a_preparation(tmp_path, options, message):
   root = tmp_path / 'prepared'
   with pytest.raises(UserError, match=message) as error:
-    prepared.prepare('n_mnist', data_dir=str(root), **options)
+    loading.prepare('n_mnist', data_dir=str(root), **options)
   assert '\n' not in str(error.value)
   assert not list(tmp_path.rglob('dataset_info.json'))
 
@@ -274,7 +274,7 @@ def test_damaged_folder_of_a_data_set(tmp_path, file, content, message):
 @pytest.mark.parametrize('name', EVENT_SETS)
 def test_frames_are_those_of_the_paper_unless_told_otherwise(name):
   frames = EVENT_SETS[name].frames
-  assert prepared.paper_frames(name) == data.DATASETS[name].frames == frames
-  span = prepared.paper_frames(name, binning='span', window_ms=0.0)
+  assert loading.paper_frames(name) == data.DATASETS[name].frames == frames
+  span = loading.paper_frames(name, binning='span', window_ms=0.0)
   assert (span.binning, span.window_us) == ('span', 0)
-  assert prepared.paper_frames(name, window_ms=1.5).window_us == 1500
+  assert loading.paper_frames(name, window_ms=1.5).window_us == 1500
