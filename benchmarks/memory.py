@@ -14,7 +14,7 @@ import argparse
 import cases
 
 from mlf_jax import layers
-from mlf_jax.layers import memory
+from mlf_jax.layers import memory_modes
 from mlf_jax.training import memory_estimate
 
 # Default number of samples of the batch whose memory is predicted.
@@ -47,7 +47,7 @@ def main():
     print(
       f'  plain autodiff {plain:.0f} MB ({untuned:.0f}), ReLU {relu:.0f} MB'
     )
-    for mode in memory.MODES:
+    for mode in memory_modes.MODES:
       case = cases.Case(constructor, shape, memory=mode)
       taken = cases.temporaries(case.compile_train(**options))
       print(
@@ -56,7 +56,7 @@ def main():
       )
     config = cases.configuration(cases.CONFIGURATIONS[name])
     batch = arguments.batch or _BATCH
-    for mode in memory.MODES:
+    for mode in memory_modes.MODES:
       config.memory = mode
       predicted = memory_estimate.estimate(config, batch).bytes(batch)
       measured = memory_estimate.measure(config, batch)

@@ -14,7 +14,7 @@ import statistics
 import cases
 
 from mlf_jax import layers
-from mlf_jax.layers import memory
+from mlf_jax.layers import memory_modes
 
 
 def main():
@@ -40,7 +40,8 @@ def main():
 
 def _measure(name, constructor, shape, repetitions):
   networks = {'ReLU': cases.Case(constructor, shape, unit=layers.ReLU())} | {
-    mode: cases.Case(constructor, shape, memory=mode) for mode in memory.MODES
+    mode: cases.Case(constructor, shape, memory=mode)
+    for mode in memory_modes.MODES
   }
   networks['in loops'] = cases.Case(constructor, shape, scan_blocks=True)
   options = cases.options()
@@ -59,7 +60,7 @@ def _measure(name, constructor, shape, repetitions):
       f'{cases.ratio(seconds["fastest"], seconds["ReLU"])}, '
       f'ReLU {milliseconds:.0f} ms'
     )
-  for mode in (*list(memory.MODES)[1:], 'in loops'):
+  for mode in (*list(memory_modes.MODES)[1:], 'in loops'):
     print(
       f'  training   {mode} / fastest '
       f'{cases.ratio(training[mode], training["fastest"])}'

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mlf_jax import training
-from mlf_jax.analysis import event_plots, plots
+from mlf_jax.analysis import event_plots, unit_plots
 from mlf_jax.configs import moving_digits as configuration
 from mlf_jax.data.events import moving_digits
 from mlf_jax.training.config import build_model
@@ -27,7 +27,7 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
   parser.add_argument('--workdir', type=pathlib.Path)
   arguments = parser.parse_args()
-  figure = plots.mlf_unit(
+  figure = unit_plots.mlf_unit(
     [0.4, 0.7, 1.2, 0.3, 2.0, 2.8, 0.9, 0.2, 1.5, 3.4, 1.0, 0.5]
   )
   figure.savefig(FOLDER / 'mlf_unit.png', dpi=110)

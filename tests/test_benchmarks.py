@@ -98,9 +98,9 @@ def test_batches_are_timed_beside_training(benchmark, monkeypatch):
   monkeypatch.setitem(training.NETWORKS, 'tiny', entry)
   config = training.default_config(model='tiny', data='digits')
   config.model.time_steps = 1
-  compile_ = benchmark('compile')
-  dataset = compile_.data.load('digits')
-  making, step = compile_.making_and_training(config, dataset, 2)
+  startup = benchmark('startup')
+  dataset = startup.data.load('digits')
+  making, step = startup.making_and_training(config, dataset, 2)
   assert len(making) == len(step) == 2
 
 

@@ -1,15 +1,9 @@
 """Layers of spiking networks, and the seams for parts of one's own."""
 
-from mlf_jax.layers import memory
-from mlf_jax.layers.dropout import TimestepDropout
+from mlf_jax.layers import memory_modes
 from mlf_jax.layers.factory import LayerFactory
 from mlf_jax.layers.normalization import NORMALIZATIONS, TDBatchNorm
-from mlf_jax.layers.time_axis import (
-  Readout,
-  fold_time_into_batch,
-  repeat_over_time,
-)
-from mlf_jax.layers.units import (
+from mlf_jax.layers.spiking_units import (
   INITIAL_STATE,
   MEMBRANE_POTENTIAL,
   MLF,
@@ -19,6 +13,12 @@ from mlf_jax.layers.units import (
   SpikingUnit,
   SpikingUnits,
 )
+from mlf_jax.layers.time_axis import (
+  Readout,
+  fold_time_into_batch,
+  repeat_over_time,
+)
+from mlf_jax.layers.timestep_dropout import TimestepDropout
 
 __all__ = [
   'INITIAL_STATE',
@@ -35,6 +35,6 @@ __all__ = [
   'TDBatchNorm',
   'TimestepDropout',
   'fold_time_into_batch',
-  'memory',
+  'memory_modes',
   'repeat_over_time',
 ]

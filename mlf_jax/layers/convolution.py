@@ -10,8 +10,8 @@ from collections.abc import Callable
 import chex
 import jax
 
-from mlf_jax.layers import narrow
-from mlf_jax.layers.units import Range
+from mlf_jax.layers.narrow_integers import CONVOLUTION_INPUT, narrow, widen
+from mlf_jax.layers.spiking_units import Range
 from mlf_jax.neuron import vary_alike
 
 
@@ -33,12 +33,12 @@ def conv_general_dilated(
       return jax.lax.conv_general_dilated(lhs, rhs, *args, **kwargs)
 
     def forward(lhs, rhs):
-      kept = narrow.narrow(lhs, value_range, narrow.CONVOLUTION_INPUT)
+      kept = narrow(lhs, value_range, CONVOLUTION_INPUT)
       return apply(kept.astype(lhs.dtype), rhs), (kept, rhs)
 
     def backward(residuals, g):
       kept, rhs = residuals
-      lhs, g = narrow.widen(kept, g, rhs.dtype)
+      lhs, g = widen(kept, g, rhs.dtype)
       operands = (lhs, rhs, g)
       gradients = functools.partial(_gradients, apply)
       if not in_loop:

@@ -9,11 +9,11 @@ from jaxtyping import Array, Float
 
 from mlf_jax import neuron
 from mlf_jax.errors import UserError
-from mlf_jax.layers import memory
 from mlf_jax.layers.initializers import he_normal
-from mlf_jax.layers.narrow import CURRENT
+from mlf_jax.layers.memory_modes import MODES, MemoryMode
+from mlf_jax.layers.narrow_integers import CURRENT
 from mlf_jax.layers.normalization import NORMALIZATIONS
-from mlf_jax.layers.units import Range, SpikingUnit, SpikingUnits
+from mlf_jax.layers.spiking_units import Range, SpikingUnit, SpikingUnits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class LayerFactory:
     unit: description of the spiking units.
     time_steps: timesteps folded into batch.
     normalization: one of `NORMALIZATIONS`.
-    memory: one of `memory.MODES`.
+    memory: one of `MODES`.
     dtype: dtype of convolutions and spikes.
     axis_name: mesh or `pmap` axis over which the batch is divided.
 
@@ -47,7 +47,7 @@ class LayerFactory:
       )
     for registry, name in (
       (NORMALIZATIONS, self.normalization),
-      (memory.MODES, self.memory),
+      (MODES, self.memory),
     ):
       registry[name]
     try:
@@ -63,9 +63,9 @@ class LayerFactory:
     return cls(*(getattr(network, f.name) for f in dataclasses.fields(cls)))
 
   @property
-  def mode(self) -> memory.MemoryMode:
+  def mode(self) -> MemoryMode:
     """The memory mode."""
-    return memory.MODES[self.memory]
+    return MODES[self.memory]
 
   @property
   def param_dtype(self) -> jnp.dtype:

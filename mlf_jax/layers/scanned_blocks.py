@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mlf_jax.errors import UserError
-from mlf_jax.layers.units import INITIAL_STATE, MEMBRANE_POTENTIAL
+from mlf_jax.layers.spiking_units import INITIAL_STATE, MEMBRANE_POTENTIAL
 
 
 def apply_in_scan(

@@ -12,7 +12,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from mlf_jax.errors import UserError
-from mlf_jax.layers.units import INITIAL_STATE, MEMBRANE_POTENTIAL, put_state
+from mlf_jax.layers.spiking_units import (
+  INITIAL_STATE,
+  MEMBRANE_POTENTIAL,
+  put_state,
+)
 
 
 def fold_time_into_batch(

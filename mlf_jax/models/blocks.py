@@ -13,8 +13,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from mlf_jax.layers import LayerFactory
-from mlf_jax.layers.narrow import CURRENT
-from mlf_jax.layers.units import Range
+from mlf_jax.layers.narrow_integers import CURRENT
+from mlf_jax.layers.spiking_units import Range
 from mlf_jax.registry import Registry
 
 # Classes of blocks, by the name in `config.model.residual`.

@@ -62,7 +62,7 @@ class SpikingResNet(nn.Module):
       `mlf_jax.layers.NORMALIZATIONS`.
     normalize_input: normalisation without gamma and beta on the input.
     memory: what is kept for the backward pass, one of
-      `mlf_jax.layers.memory.MODES`; the numbers are the same.
+      `mlf_jax.layers.memory_modes.MODES`; the numbers are the same.
     scan_blocks: run the blocks of a stage that are alike, if there are two or
       more, in one loop. The variables are the same, and the numbers to rounding
       (in bfloat16 XLA leaves out other roundings in a loop). Compilation grows

@@ -39,7 +39,7 @@ class SpikingVGG(nn.Module):
       `mlf_jax.layers.NORMALIZATIONS`.
     normalize_input: normalisation without gamma and beta on the input.
     memory: what is kept for the backward pass, one of
-      `mlf_jax.layers.memory.MODES`; the numbers are the same.
+      `mlf_jax.layers.memory_modes.MODES`; the numbers are the same.
     dtype: dtype of convolutions and dense layers; membranes, statistics and
       parameters are float32 or wider.
     axis_name: mesh or `pmap` axis over which the batch is divided.

@@ -6,7 +6,7 @@ over a recording, `mlf` the one-liner for a model of your own.
 
 from mlf_jax.neuron import surrogate
 from mlf_jax.neuron._timestep import Affine
-from mlf_jax.neuron.compilation import materialise, vary_alike
+from mlf_jax.neuron.compiler_hints import materialise, vary_alike
 from mlf_jax.neuron.mlf import (
   MLFParams,
   MLFState,

@@ -9,9 +9,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from mlf_jax.neuron._tiles import Tiles
 from mlf_jax.neuron._timestep import advance, num_fired, retreat, total
-from mlf_jax.neuron.compilation import materialise
+from mlf_jax.neuron._xla_tiles import Tiles
+from mlf_jax.neuron.compiler_hints import materialise
 
 # Most timesteps of which the backward pass is written out: XLA then fuses all
 # of them into one pass over memory. Beyond, it recomputes the whole chain for

@@ -28,7 +28,7 @@ from mlf_jax.errors import UserError
 from mlf_jax.neuron import surrogate as surrogate_lib
 from mlf_jax.neuron._timestep import Affine
 from mlf_jax.neuron._vjp import recurrence
-from mlf_jax.neuron.compilation import vary_alike
+from mlf_jax.neuron.compiler_hints import vary_alike
 
 
 @jax.tree_util.register_pytree_with_keys_class

@@ -21,7 +21,7 @@ from mlf_jax.data.events.frames import BINNINGS
 from mlf_jax.errors import UserError
 from mlf_jax.fields import Field, fields_of
 from mlf_jax.layers import NORMALIZATIONS, UNITS
-from mlf_jax.layers.memory import MODES
+from mlf_jax.layers.memory_modes import MODES
 from mlf_jax.registry import Registry
 from mlf_jax.training.losses import LOSSES
 

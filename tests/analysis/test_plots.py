@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mlf_jax import mlf
-from mlf_jax.analysis import event_plots, plots
+from mlf_jax.analysis import event_plots, unit_plots
 from mlf_jax.data.events import Events, FrameSpec
 from mlf_jax.errors import UserError
 from mlf_jax.layers import TDBatchNorm
@@ -20,7 +20,7 @@ from tests import quick
 
 def test_mlf_unit_shows_windows_thresholds_and_spikes(tmp_path):
   x = np.array([0.5, 1.0, 2.0, 3.5, 0.1], np.float32)
-  figure = plots.mlf_unit(x, MLFParams((0.6, 1.6)))
+  figure = unit_plots.mlf_unit(x, MLFParams((0.6, 1.6)))
   windows, potential, output = figure.axes
   lines = [line.get_xdata()[0] for line in windows.get_lines()]
   assert lines == [0.6, 1.6]

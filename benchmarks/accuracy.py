@@ -1,4 +1,4 @@
-"""Trains a configuration with several seeds: `python benchmarks/digits.py`.
+"""Trains a configuration with several seeds: `python benchmarks/accuracy.py`.
 
 Prints test accuracy and time of each run, with compilation, and their means.
 Each run is a process of its own. The default is `configs/digits.py` with five

@@ -21,7 +21,7 @@ from mlf_jax.layers import (
   SpikingUnit,
   SpikingUnits,
   TDBatchNorm,
-  memory,
+  memory_modes,
 )
 from tests import quick
 
@@ -251,7 +251,7 @@ def test_a_residual_block_of_ones_own(monkeypatch):
 
   monkeypatch.setitem(models.BLOCKS, 'own', Shortcut)
   x = frames()
-  for mode in memory.MODES:
+  for mode in memory_modes.MODES:
     model = RESNET(residual='own', memory=mode)
     variables = jax.eval_shape(model.init, jax.random.key(0), x)
     assert 'bn2' not in variables['params']['layer1_0']

@@ -1,4 +1,4 @@
-"""Times compilation, start and batches: `python benchmarks/compile.py`.
+"""Times compilation, start and batches: `python benchmarks/startup.py`.
 
 Prints, as medians and quartiles: the time to trace and compile training steps,
 as ratios turn by turn; the time of `import mlf_jax`, and from

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 
-from mlf_jax.layers import convolution, narrow
+from mlf_jax.layers import convolution, narrow_integers
 from mlf_jax.layers.normalization import STATISTICS
-from mlf_jax.layers.units import Range
+from mlf_jax.layers.spiking_units import Range
 from mlf_jax.registry import Registry
 
 
@@ -44,7 +44,7 @@ class MemoryMode:
   def block_input(self, x: jax.Array, value_range: Range | None) -> jax.Array:
     """Input of a block, from what is kept of it."""
     if self.rematerialise:
-      x = narrow.narrow_block_input(x, value_range)
+      x = narrow_integers.narrow_block_input(x, value_range)
     return x
 
   def block(
@@ -65,9 +65,9 @@ class MemoryMode:
   @property
   def scan_policy(self) -> Callable:
     """Policy for `jax.checkpoint` of a block in a loop over blocks."""
-    names = (narrow.CONVOLUTION_INPUT, narrow.CURRENT)
+    names = (narrow_integers.CONVOLUTION_INPUT, narrow_integers.CURRENT)
     if self.rematerialise:
-      names = (narrow.BLOCK_INPUT,)
+      names = (narrow_integers.BLOCK_INPUT,)
     # Statistics are tiny. Without them tdBN would pass over the current again
     # and, on several devices, communicate once more.
     return jax.checkpoint_policies.save_only_these_names(*names, STATISTICS)

@@ -11,7 +11,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from mlf_jax import UserError, models
-from mlf_jax.layers import MLF, memory, narrow
+from mlf_jax.layers import MLF, memory_modes, narrow_integers
 from mlf_jax.layers.convolution import conv_general_dilated
 from tests import quick
 
@@ -38,7 +38,7 @@ def loss_and_gradients(model, variables, x, jit=jax.jit):
 def test_modes_give_the_same_spikes_and_gradients(residual):
   x = jax.random.normal(jax.random.key(0), SHAPE) * 3
   results = {}
-  for mode in memory.MODES:
+  for mode in memory_modes.MODES:
     model = network(residual=residual, memory=mode)
     variables = quick.variables(model, x)
     call = loss_and_gradients(model, variables, x, quick.jit)
@@ -135,7 +135,7 @@ def test_modes_of_vgg_give_the_same_numbers(x64, flax_pools):
   )
   variables = quick.variables(model, x)
   results = {}
-  for mode in memory.MODES:
+  for mode in memory_modes.MODES:
     of_mode = model.clone(memory=mode)
 
     def loss_fn(params, model=of_mode):
@@ -174,7 +174,7 @@ def test_modes_of_vgg_give_the_same_numbers(x64, flax_pools):
   ],
 )
 def test_numbers_are_kept_in_the_narrowest_dtype(value_range, dtype):
-  assert narrow.narrowest_dtype(value_range) == dtype
+  assert narrow_integers.narrowest_dtype(value_range) == dtype
 
 
 @pytest.mark.parametrize('largest', [254, 255, 65534, 65535, -128])
@@ -195,7 +195,8 @@ def test_the_largest_count_comes_through_unchanged(largest):
 
   y, pull = jax.vjp(conv, x, kernel)
   np.testing.assert_array_equal(y[0, 1, 1], 18 * largest)
-  np.testing.assert_array_equal(narrow.narrow_block_input(x, value_range), x)
+  kept = narrow_integers.narrow_block_input(x, value_range)
+  np.testing.assert_array_equal(kept, x)
   d_x, d_kernel = pull(jnp.ones_like(x))
   # The centre of the kernel sees all 16 pixels.
   np.testing.assert_array_equal(d_kernel[1, 1], 16 * largest)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from mlf_jax.layers.units import Range
+from mlf_jax.layers.spiking_units import Range
 from mlf_jax.neuron import materialise
 
 # Names of the arrays that a policy of `jax.checkpoint` may keep.
