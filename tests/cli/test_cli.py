@@ -73,21 +73,14 @@ def test_help_explains_every_field(
     (['--config.model.dept=8'], 'no such field: dept; Did you mean "depth"'),
     (['--config.modl.depth=8'], 'no such field: modl'),
     (['--config.batch_size=many'], '--config.batch_size=many: invalid literal'),
-    (['--config.seed=1.5'], '--config.seed=1.5: invalid literal'),
     (['--config.seed', '-1'], 'config.seed must be at least 0, got -1'),
     (['--config.augment.flip=3'], 'Non-boolean argument to boolean flag'),
-    (['--config.optimizer.learning_rate=inf'], 'must be finite, got inf'),
     (['--config.model.widths=(4,8)'], '3 stage_sizes but 2 widths'),
-    (['--config.model.widths=(0,1,2)'], 'widths must be at least 1'),
     (['--config.model.depth=21'], 'depth must be 6n + 2'),
-    (['--config.augment.crop_padding=9'], 'must be at most 8, the side'),
-    (['--config.model.name=spiking_vgg16'], "default_config(model='spiking_v"),
     (['--config.unit.thresholds=(1.6,0.6)'], 'must be strictly increasing'),
     (['--config.unit.thresholds=(0.0,0.6)'], 'config.unit.thresholds must be'),
     (['--config.unit.thresholds=(a,b)'], 'thresholds must be numeric'),
-    (['--config.data.name=digit'], "(did you mean 'digits'?)"),
     (['--config.data.name=arrays'], "default_config(data='arrays')"),
-    (['--config.batch_size=12'], 'cannot be divided among 8 devices'),
     (['--config.batch_size=4000'], '4000'),
     (['--wrokdir=x'], "Unknown command line flag 'wrokdir'"),
     (['digits'], "unexpected argument 'digits'"),
@@ -138,12 +131,11 @@ def test_values_may_follow_after_a_space_and_the_last_one_wins(capsys):
 
 @pytest.mark.filterwarnings('default:the surrogate windows')
 def test_windows_that_do_not_tile_are_warned_of_in_one_line(capsys, tmp_path):
+  path = tmp_path / 'tiny.py'
+  path.write_text('from tests.training.tiny import config as get_config')
   arguments = (
-    'train',
-    *tiny.FLAGS,
-    f'--workdir={tmp_path / "run"}',
-    '--config.unit.width=0.8',
-    '--config.num_steps=1',
+    *('train', f'--config={path}', f'--workdir={tmp_path / "run"}'),
+    *('--config.unit.width=0.8', '--config.num_steps=1'),
   )
   code, out, err = run(capsys, *arguments)
   assert code == 0 and 'finished in' in out

@@ -10,13 +10,9 @@ import urllib.request
 import pytest
 
 from mlf_jax.cli import main
-from tests import quick
 from tests.data import event_trees, miniature, recordings
 
-
-@pytest.fixture(autouse=True, scope='module')
-def quick_compilation():
-  yield from quick.of_the_library()
+pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 
 def write_images(folder):

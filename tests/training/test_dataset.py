@@ -1,12 +1,11 @@
 """Data and configuration fit, or one line says why not."""
 
-import numpy as np
 import pytest
 
 from mlf_jax import UserError, data
 from mlf_jax.data import FrameSpec
-from mlf_jax.training import default_config, evaluate, train
-from mlf_jax.training.dataset import load_options, sample_spec, with_digest
+from mlf_jax.training import train
+from mlf_jax.training.dataset import load_options, sample_spec
 from tests.training import tiny
 
 
@@ -106,24 +105,3 @@ def test_arrays_that_do_not_fit(tmp_path, name, dataset, message):
 def test_batch_larger_than_the_arrays(tmp_path):
   with pytest.raises(UserError, match='batch'):
     train(tiny.config('arrays'), IMAGES, tmp_path / 'run')
-
-
-def test_digest_tells_arrays_apart():
-  config = default_config(data='arrays')
-  digests = {
-    with_digest(config, dataset).data.digest
-    for dataset in (IMAGES, tiny.dataset((8, 8, 1)), tiny.dataset((8, 8, 3)))
-  }
-  assert len(digests) == 2 and config.data.digest == ''
-
-
-def test_evaluate_without_a_run(tmp_path):
-  with pytest.raises(UserError, match=r'config\.json does not exist'):
-    evaluate(tmp_path, dataset=IMAGES)
-
-
-def test_samples_of_data_sets_are_known_before_they_are_loaded():
-  for name, entry in data.DATASETS.items():
-    if entry.num_classes is not None:
-      shape, num_classes = sample_spec(default_config(data=name))
-      assert num_classes == entry.num_classes and np.prod(shape) > 0

@@ -8,20 +8,10 @@ import numpy as np
 import pytest
 
 from mlf_jax import UserError, data
-from mlf_jax.training import evaluate, restore, train
+from mlf_jax.training import evaluate, restore
 from tests import quick
-from tests.training import tiny
 
-
-@pytest.fixture(autouse=True, scope='module')
-def quick_compilation():
-  yield from quick.of_the_library()
-
-
-@pytest.fixture(scope='module')
-def finished(tmp_path_factory):
-  directory = tmp_path_factory.mktemp('finished')
-  return directory, train(tiny.config(), workdir=directory)
+pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 
 def test_evaluate_prints_and_stores(finished, capsys):

@@ -6,13 +6,9 @@ import pytest
 from mlf_jax.errors import UserError
 from mlf_jax.training import default_config, memory_estimate
 from mlf_jax.training.memory_estimate import MemoryEstimate
-from tests import quick
 from tests.training import tiny
 
-
-@pytest.fixture(autouse=True, scope='module')
-def quick_compilation():
-  yield from quick.of_the_library()
+pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 
 def test_memory_is_estimated_from_smaller_batches():

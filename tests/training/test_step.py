@@ -20,9 +20,7 @@ SHAPE = (8, 8, 3)
 PLAIN = {'model__time_steps': 1, 'unit__thresholds': (0.6,)}
 
 
-@pytest.fixture(autouse=True, scope='module')
-def quick_compilation():
-  yield from quick.of_the_library()
+pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 
 def gradient_config(**changes):

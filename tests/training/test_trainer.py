@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from mlf_jax import UserError, data, models
+from mlf_jax import UserError, data
 from mlf_jax.training import evaluate, restore, train, workdir
 from mlf_jax.training.checkpoint import CheckpointStore
 from mlf_jax.training.logging import TrainLogger
@@ -26,9 +26,7 @@ from tests.training import tiny
 TIMINGS = {'train/samples_per_second'}
 
 
-@pytest.fixture(autouse=True, scope='module')
-def quick_compilation():
-  yield from quick.of_the_library()
+pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 
 def metrics(directory):
@@ -50,13 +48,6 @@ def assert_same_run(one, other):
   ):
     np.testing.assert_array_equal(a, b)
     assert a.dtype == b.dtype
-
-
-@pytest.fixture(scope='module')
-def finished(tmp_path_factory):
-  """A run of the tiny configuration, from beginning to end."""
-  directory = tmp_path_factory.mktemp('finished')
-  return directory, train(tiny.config(), workdir=directory)
 
 
 @pytest.fixture
@@ -103,14 +94,7 @@ def test_outputs(finished):
   assert result['split_name'] == digits.split_name
   assert result['split_hash']['test'] == digits.test.split_hash
   assert result['versions']['jax'] == jax.__version__
-  variables = jax.eval_shape(
-    models.SpikingResNet((1, 1, 1), (2, 3, 4), 10, 2).init,
-    jax.random.key(0),
-    np.zeros((1, 8, 8, 1), np.float32),
-  )
-  assert result['parameters'] == sum(
-    np.prod(leaf.shape) for leaf in jax.tree.leaves(variables['params'])
-  )
+  assert result['parameters'] == restore(directory).state.num_parameters
 
 
 def test_finished_run_says_so_and_does_not_train_again(finished, capsys):
@@ -164,61 +148,38 @@ def test_mistake_in_data_or_network_leaves_no_directory(tmp_path):
 # --- Throughput ---
 
 
-class Clock:
-  """Time that passes only where a test says so."""
-
-  def __init__(self):
-    self.now = 0.0
-
-  def __call__(self):
-    return self.now
-
-
-class Device:
-  """Computes one step after the other; to wait for one takes its time."""
-
-  def __init__(self, clock, seconds):
-    self._clock, self._seconds = clock, seconds
-    self._free_at = 0.0
-
-  def step(self, state, step):
-    """Dispatches a step, whose metrics are there when it is done."""
-    start = max(self._clock.now, self._free_at)
-    self._free_at = start + self._seconds(step)
-    values = {'loss': step, 'accuracy': 0.5, 'learning_rate': 0.1}
-    values |= {'skipped_steps': 0, 'skipped_in_row': 0}
-    return state, {
-      name: Value(self._clock, self._free_at, value)
-      for name, value in values.items()
-    }
-
-
 class Value:
-  """A number on a device."""
+  """A number on a device, there at some time of a clock that can be set."""
 
   def __init__(self, clock, done_at, value):
-    self._clock, self._done_at, self._value = clock, done_at, value
+    self.clock, self.done_at, self.value = clock, done_at, value
 
   def is_ready(self):
-    return self._clock.now >= self._done_at
+    return self.clock.now >= self.done_at
 
   def __array__(self, dtype=None, copy=None):
-    self._clock.now = max(self._clock.now, self._done_at)
-    return np.asarray(self._value, dtype)
+    """To wait for it takes the time that is left."""
+    self.clock.now = max(self.clock.now, self.done_at)
+    return np.asarray(self.value, dtype)
 
 
 @pytest.mark.parametrize('host_seconds', [0, 32])
 def test_throughput_is_samples_by_the_time_of_their_steps(host_seconds):
   """Evaluations and checkpoints are left out, wherever lines begin and end."""
-  clock, lines, left = Clock(), {}, {}
+  clock, lines, left = types.SimpleNamespace(now=0.0), {}, {}
   config = tiny.config(num_steps=66, log_every=19, eval_every_epochs=1.0)
   schedule = Schedule(config, steps_per_epoch=22)
   seconds = lambda step: 1.0 + step % 4
-  device = Device(clock, seconds)
 
-  def train_step(state, step):
-    clock.now += host_seconds  # Makes the batch.
-    return device.step(state, step)
+  def train_step(free_at, step):
+    """On a device that computes one step after the other; makes the batch."""
+    clock.now += host_seconds
+    free_at = max(clock.now, free_at) + seconds(step)
+    metrics = {'loss': step, 'accuracy': 0.5, 'learning_rate': 0.1}
+    metrics |= {'skipped_steps': 0, 'skipped_in_row': 0}
+    return free_at, {
+      name: Value(clock, free_at, value) for name, value in metrics.items()
+    }
 
   def take_long(*_):
     clock.now += 1000.0
@@ -236,10 +197,10 @@ def test_throughput_is_samples_by_the_time_of_their_steps(host_seconds):
     ),
     schedule,
     batch_size=64,
-    clock=clock,
+    clock=lambda: clock.now,
   )
   train_loop(
-    None,
+    0.0,
     0,
     schedule=schedule,
     train_step=train_step,
@@ -248,7 +209,7 @@ def test_throughput_is_samples_by_the_time_of_their_steps(host_seconds):
     logger=logger,
     max_skipped_steps=3,
     stop=[],
-    wall_seconds=clock,
+    wall_seconds=lambda: clock.now,
   )
   ends = [19, 22, 38, 44, 57, 66]
   assert list(lines) == ends

@@ -19,18 +19,6 @@ from mlf_jax.training.losses import LOSSES
 from mlf_jax.training.optimizer import make_optimizer, make_schedule
 from tests import quick
 
-# The same on the command line, after `--config=digits`.
-FLAGS = (
-  '--config.batch_size=64',
-  '--config.num_steps=6',
-  '--config.log_every=2',
-  '--config.eval_every_epochs=0.136',  # Every third of an epoch's 22 steps.
-  '--config.model.widths=(2,3,4)',
-  '--config.model.time_steps=2',
-  '--config.unit.thresholds=(0.6,1.6)',
-  '--config.schedule.warmup_epochs=0.0',
-)
-
 
 def config(data_name='digits', **changes):
   """The tiny configuration of a data set; `a__b=c` sets `config.a.b`."""
