@@ -81,12 +81,12 @@ class Field:
 
 
 def fields_of(cls: type) -> tuple[Field, ...]:
-  """Fields of a dataclass whose entries carry `metadata={'help': ...}`.
+  """Fields of a dataclass, whose entries may carry `metadata={'help': ...}`.
 
   The metadata may hold any other attribute of `Field` too, such as `low`.
   """
   return tuple(
-    Field(field.name, field.default, **field.metadata)
+    Field(field.name, field.default, **{'help': '', **field.metadata})
     for field in dataclasses.fields(cls)
   )
 

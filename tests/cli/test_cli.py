@@ -136,6 +136,7 @@ def test_windows_that_do_not_tile_are_warned_of_in_one_line(capsys, tmp_path):
   arguments = (
     *('train', f'--config={path}', f'--workdir={tmp_path / "run"}'),
     *('--config.unit.width=0.8', '--config.num_steps=1'),
+    '--config.model.time_steps=1',
   )
   code, out, err = run(capsys, *arguments)
   assert code == 0 and 'finished in' in out
@@ -144,7 +145,7 @@ def test_windows_that_do_not_tile_are_warned_of_in_one_line(capsys, tmp_path):
   # The same command says that it is finished; the run can be evaluated.
   assert 'is finished' in run(capsys, *arguments)[1]
   code, out, _ = run(capsys, 'evaluate', '--workdir', str(tmp_path / 'run'))
-  assert code == 0 and out.startswith('step 1  T = 2  test/loss')
+  assert code == 0 and out.startswith('step 1  T = 1  test/loss')
 
 
 PARTS = """
@@ -160,6 +161,7 @@ from tests.training import tiny
 @UNITS.register('leaky')
 @dataclasses.dataclass(frozen=True)
 class Leaky(SpikingUnit):
+  scale: float = 1.0
   decay: float = dataclasses.field(
     default=0.5, metadata={'help': 'decay per timestep', 'low': 0, 'high': 1}
   )
@@ -169,7 +171,7 @@ class Leaky(SpikingUnit):
 
   def step(self, parameters, state, x_t):
     state = self.decay * state + x_t
-    return state, jnp.tanh(state)
+    return state, self.scale * jnp.tanh(state)
 
 
 def squared_error(logits, labels):

@@ -87,18 +87,25 @@ def test_step_by_hand(name, monkeypatch):
   )
   chex.assert_trees_all_close(after.params, expected, rtol=1e-4, atol=1e-5)
   assert min(jnp.abs(g).max() for g in jax.tree.leaves(gradient)) > 0
-  # Evaluation: the same loss with hard labels, and the rest is left out.
-  mask = np.arange(16, dtype=np.float32) < 5
+
+
+def test_evaluation_of_every_timestep_by_hand(monkeypatch):
+  """Hard labels, and the samples that fill up a batch left out."""
+  loss = Loss(of_every_timestep, every_timestep=True)
+  monkeypatch.setitem(LOSSES, 'of_every_timestep', loss)
+  built = tiny.built(gradient_config(loss='of_every_timestep'), SHAPE)
+  batch, mask = train_batch(built), np.arange(16) < 5
+  variables = built.state.eval_variables
   sums = quick.jit(built.eval_step)(
-    built.state.eval_variables,
+    variables,
     {'image': batch['image'], 'label': batch['label'], 'mask': 1.0 * mask},
   )
+  images = ((batch['image'] / 255 - 0.5) / 0.25).astype(np.float32)
   logits = quick.jit(functools.partial(built.model.apply, every_timestep=True))(
-    built.state.eval_variables, images.astype(np.float32)
+    variables, images
   )
-  each = logits if name == 'of_every_timestep' else logits.mean(0)[None]
   labels = jax.nn.one_hot(batch['label'], 4)
-  losses = -(labels[None] * jax.nn.log_softmax(each)).sum(-1).mean(0)
+  losses = -(labels[None] * jax.nn.log_softmax(logits)).sum(-1).mean(0)
   np.testing.assert_allclose(sums['loss'], losses[:5].sum(), rtol=1e-5)
   right = logits.mean(0).argmax(-1) == batch['label']
   assert (sums['correct'], sums['count']) == (right[:5].sum(), 5)
