@@ -82,7 +82,6 @@ def restore(
   workdir: str | os.PathLike,
   checkpoint: str = 'best',
   dataset: data.Dataset | None = None,
-  sharding: jax.sharding.Sharding | None = None,
 ) -> Restored:
   """Reads a checkpoint of a run; nothing in the directory is changed.
 
@@ -90,7 +89,6 @@ def restore(
     workdir: directory of the run.
     checkpoint: 'best' or 'last'.
     dataset: arrays of your own, if the run was trained on such.
-    sharding: where the state is put; by default where JAX puts arrays.
 
   Returns:
     The configuration, the network, the number of training steps and the state
@@ -106,15 +104,10 @@ def restore(
   # The structure of the optimiser's state does not depend on the schedule.
   optimizer = make_optimizer(config, optax.constant_schedule(0.0))
   with jax.enable_x64(config_lib.is_float64(config)):
-    template = jax.tree.map(
-      lambda leaf: jax.ShapeDtypeStruct(
-        leaf.shape, leaf.dtype, sharding=sharding
-      ),
-      jax.eval_shape(
-        lambda: init_state(
-          model, optimizer, config.seed, sample_shape, config.ema_decay > 0
-        )
-      ),
+    template = jax.eval_shape(
+      lambda: init_state(
+        model, optimizer, config.seed, sample_shape, config.ema_decay > 0
+      )
     )
     # A training process may be writing there: corrupt checkpoints stay.
     with CheckpointStore(workdir / 'checkpoints', move_corrupt=False) as store:
@@ -151,11 +144,7 @@ def evaluate(
   """
   # --- Checkpoint and network ---
   workdir = pathlib.Path(workdir).expanduser()
-  stored = config_lib.from_json(workdir_lib.read_json(workdir / 'config.json'))
-  parallel = DataParallel(stored.parallel)
-  config, model, step, state = restore(
-    workdir, checkpoint, dataset, parallel.replicated
-  )
+  config, model, step, state = restore(workdir, checkpoint, dataset)
   time_steps = time_steps or config.model.time_steps
 
   # --- Test samples ---
@@ -171,8 +160,8 @@ def evaluate(
     test = dataclasses.replace(test, images=test.images[:, :time_steps])
 
   # --- Evaluation ---
-  # Training may have used another number of devices, which cannot divide the
-  # batches of this one evenly.
+  parallel = DataParallel(config.parallel)
+  # This number of devices may not divide the batches of training evenly.
   n = parallel.num_devices
   with jax.enable_x64(config_lib.is_float64(config)):
     evaluator = make_evaluator(
@@ -187,7 +176,7 @@ def evaluate(
       'step': step,
       'checkpoint': checkpoint,
       'time_steps': time_steps,
-      **evaluator(state.eval_variables),
+      **evaluator(jax.device_put(state.eval_variables, parallel.replicated)),
       'split_name': dataset.split_name,
     }
   print(
