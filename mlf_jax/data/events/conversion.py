@@ -13,8 +13,11 @@ import json
 import os
 import pathlib
 import re
+import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 
+import joblib
 import numpy as np
 import rich.console
 import rich.progress
@@ -22,7 +25,6 @@ from array_record.python import array_record_module
 
 from mlf_jax.data import io
 from mlf_jax.data.events import recordings as recordings_lib
-from mlf_jax.data.events import worker_pool
 from mlf_jax.data.events.catalogue import EVENT_SETS, EventSet, Recording, Skip
 from mlf_jax.data.events.frames import FrameSpec
 from mlf_jax.errors import UserError
@@ -35,6 +37,8 @@ _VERSION = importlib.metadata.version('mlf_jax')
 _UNIT_BYTES = 100_000_000
 _UNIT_RECORDINGS = 500
 _MAX_SAMPLE_BYTES = 1 << 30
+# Processes without work end after this many seconds.
+_IDLE_S = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +171,6 @@ def convert(
   ]
   todo = [task for task in tasks if not task.is_done]
   if processes is None:
-    # To start processes takes as long as the work of a unit.
     left = [recording for task in todo for recording in task.recordings]
     little = sum(recording.file.size for recording in left) < unit_bytes
     is_one_enough = little and len(left) < unit_recordings
@@ -219,11 +222,28 @@ def _key(event_set, found, spec, backwards) -> str:
 
 
 def _convert_units(tasks: list[Task], total: int, processes: int) -> None:
-  """Converts units, with a progress line."""
+  """Converts units, with a progress line.
+
+  Unlike those of `multiprocessing`, joblib's processes do not run the user's
+  script again. If this process is killed, they finish their unit and end.
+
+  Raises:
+    UserError: a unit cannot be converted, or its process was killed.
+  """
   left = sum(len(task.recordings) for task in tasks)
   columns = (
     *rich.progress.Progress.get_default_columns(),
     rich.progress.MofNCompleteColumn(),
+  )
+  parallel = joblib.Parallel(
+    # To start processes takes as long as the work of a unit.
+    n_jobs=min(processes, len(tasks)) or 1,
+    backend='loky',
+    return_as='generator_unordered',
+    batch_size=1,
+    pre_dispatch='n_jobs',
+    initializer=_ignore_interrupts,
+    idle_worker_timeout=_IDLE_S,
   )
   with rich.progress.Progress(
     *columns, console=rich.console.Console(stderr=True)
@@ -231,12 +251,26 @@ def _convert_units(tasks: list[Task], total: int, processes: int) -> None:
     bar = progress.add_task(
       'Converting recordings', total=total, completed=total - left
     )
-    for task in worker_pool.run_tasks(convert_unit, tasks, processes):
-      progress.advance(bar, len(task.recordings))
+    try:
+      for number in parallel(joblib.delayed(convert_unit)(t) for t in tasks):
+        progress.advance(bar, number)
+    except BrokenProcessPool:
+      raise UserError(
+        'a process was killed, for want of memory perhaps: the same command '
+        'goes on where it was'
+      ) from None
 
 
-def convert_unit(task: Task) -> None:
+def _ignore_interrupts() -> None:
+  """Leaves Ctrl-C to the process that started this one."""
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def convert_unit(task: Task) -> int:
   """Converts the recordings of one unit and writes its shard and its report.
+
+  Returns:
+    The number of recordings.
 
   Raises:
     UserError: a file cannot be written, or no more files be opened.
@@ -258,6 +292,7 @@ def convert_unit(task: Task) -> None:
   except (OSError, RuntimeError) as error:
     reason = ' '.join(str(getattr(error, 'strerror', None) or error).split())
     raise UserError(f'{task.shard} cannot be written ({reason})') from None
+  return len(task.recordings)
 
 
 def _serialized_samples(task: Task, report: Report) -> Iterator[bytes]:

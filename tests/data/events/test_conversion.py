@@ -39,28 +39,36 @@ def read_shards(shards):
 _KILLED = """
 import os, signal, sys, pathlib
 from tests.data import preparing
-folder, units = pathlib.Path(sys.argv[1]), []
+folder, serialize = pathlib.Path(sys.argv[1]), preparing.serialize
 def serialize_and_die(sample):
-  if len(list(folder.glob('work/*.json'))) == 2:
+  if len(list(folder.glob('work/*.json'))) >= 2:
     os.kill(os.getpid(), signal.SIGKILL)
   return serialize(sample)
-serialize = preparing.serialize
 preparing.serialize = serialize_and_die
-preparing.convert('cifar10_dvs', folder, unit_recordings=4)
+preparing.convert(
+  'cifar10_dvs', folder, processes=int(sys.argv[2]), unit_recordings=4
+)
 """
 
 
-def test_killed_conversion_continues(tmp_path):
+@pytest.mark.parametrize('processes', ['1', '2'])
+def test_killed_conversion_continues(tmp_path, processes):
+  """Either the script is killed, which has no guard, or one of its workers."""
   write_cifar(tmp_path, 2)
   killed = subprocess.run(
-    [sys.executable, '-c', _KILLED, tmp_path], check=False
+    [sys.executable, '-c', _KILLED, tmp_path, processes],
+    stderr=subprocess.PIPE,
+    text=True,
   )
-  assert killed.returncode == -signal.SIGKILL
+  if processes == '1':
+    assert killed.returncode == -signal.SIGKILL
+  else:
+    assert 'UserError: a process was killed' in killed.stderr.splitlines()[-1]
   assert list(tmp_path.glob('work/*.part')), 'it was to be killed while writing'
   done = {
     path: path.stat().st_mtime_ns for path in tmp_path.glob('work/*.json')
   }
-  assert len(done) == 2
+  assert len(done) >= 2
   resumed = convert('cifar10_dvs', tmp_path, unit_recordings=4)
   assert len(resumed[0]['train']) == 5
   assert not list(tmp_path.glob('work/*.part'))
