@@ -1,7 +1,7 @@
 """`python -m mlf_jax evaluate`: test accuracy of a checkpoint."""
 
+from mlf_jax.cli.argument_types import positive_int
 from mlf_jax.cli.configuration import from_file
-from mlf_jax.cli.numbers import positive_int
 
 
 def add_command(commands) -> None:

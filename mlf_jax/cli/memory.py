@@ -1,7 +1,7 @@
 """`python -m mlf_jax memory`: memory that a training step will take."""
 
+from mlf_jax.cli.argument_types import positive_float
 from mlf_jax.cli.configuration import add_config, config_of
-from mlf_jax.cli.numbers import positive_float
 
 
 def add_command(commands) -> None:

@@ -4,7 +4,7 @@ import signal
 import sys
 import warnings
 
-from mlf_jax.cli.numbers import not_negative_float, positive_int
+from mlf_jax.cli.argument_types import not_negative_float, positive_int
 
 
 def add_command(commands) -> None:

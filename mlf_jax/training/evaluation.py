@@ -17,7 +17,7 @@ import optax
 from mlf_jax import data
 from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
-from mlf_jax.training import dataset as dataset_lib
+from mlf_jax.training import config_data
 from mlf_jax.training import workdir as workdir_lib
 from mlf_jax.training.checkpoint import CheckpointStore
 from mlf_jax.training.losses import LOSSES, Loss
@@ -99,7 +99,7 @@ def restore(
   """
   workdir = pathlib.Path(workdir).expanduser()
   config = config_lib.from_json(workdir_lib.read_json(workdir / 'config.json'))
-  sample_shape, num_classes = dataset_lib.sample_spec(config, dataset)
+  sample_shape, num_classes = config_data.sample_spec(config, dataset)
   model = config_lib.build_model(config, num_classes)
   # The structure of the optimiser's state does not depend on the schedule.
   optimizer = make_optimizer(config, optax.constant_schedule(0.0))
@@ -148,7 +148,7 @@ def evaluate(
   time_steps = time_steps or config.model.time_steps
 
   # --- Test samples ---
-  dataset = dataset_lib.load_dataset(config, dataset)
+  dataset = config_data.load_dataset(config, dataset)
   test = dataset.test
   if test.images.ndim == 5:
     available = test.images.shape[1]
@@ -167,7 +167,7 @@ def evaluate(
     evaluator = make_evaluator(
       model.clone(time_steps=time_steps, axis_name=AXIS),
       LOSSES[config.loss],
-      dataset_lib.normalizer(config, dataset),
+      config_data.normalizer(config, dataset),
       parallel,
       test,
       batch_size=-(-config.eval_batch_size // n) * n,

@@ -18,7 +18,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from mlf_jax.data import io
-from mlf_jax.training.schedule import Schedule
+from mlf_jax.training.timeline import Timeline
 from mlf_jax.training.workdir import json_text, write_errors
 
 # The run itself reports a loss that is not finite.
@@ -38,7 +38,7 @@ class TrainLogger:
     self,
     log: 'MetricsLog',
     progress: 'Progress',
-    schedule: Schedule,
+    timeline: Timeline,
     batch_size: int,
     stored: Mapping[str, float] | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -48,7 +48,7 @@ class TrainLogger:
     Args:
       log: gets the lines.
       progress: shows them.
-      schedule: says with which steps lines end and evaluations follow.
+      timeline: says with which steps lines end and evaluations follow.
       batch_size: samples per step.
       stored: metrics of the checkpoint that the run continues from, with the
         `partial_sums` of its unfinished line.
@@ -56,7 +56,7 @@ class TrainLogger:
     """
     self._log = log
     self._progress = progress
-    self._schedule = schedule
+    self._timeline = timeline
     self._batch_size = batch_size
     self._clock = clock
     self._sums = {name: (stored or {}).get(name, 0.0) for name in _SUMS}
@@ -93,7 +93,7 @@ class TrainLogger:
         self._sums[f'line/{name}'] += float(metrics[name])
       self._sums['line/finite_steps'] += 1
     self._progress.advance(step)
-    if self._schedule.is_log_step(step) and not self._schedule.is_eval(step):
+    if self._timeline.is_log_step(step) and not self._timeline.is_eval(step):
       self.write_line(step)
 
   def add_evaluation(
@@ -108,7 +108,7 @@ class TrainLogger:
     self._evaluations.add(self._clock() - self._last_time)
     self.write_line(step, test_metrics)
     self._progress.say(
-      f'step {step}  epoch {self._schedule.epoch(step)}  '
+      f'step {step}  epoch {self._timeline.epoch(step)}  '
       f'test/loss {test_metrics["test/loss"]:.4f}  '
       f'test/accuracy {test_metrics["test/accuracy"]:.4f}'
     )
@@ -138,7 +138,7 @@ class TrainLogger:
       'train/samples_per_second': samples_per_second,
     }
     self._sums, self._line = dict.fromkeys(_SUMS, 0.0), _Timer()
-    epoch = self._schedule.epoch(step)
+    epoch = self._timeline.epoch(step)
     self._log.write(step, epoch, line)
     self._progress.update(
       step,
@@ -146,8 +146,8 @@ class TrainLogger:
       line['train/loss'],
       line['train/accuracy'],
       samples_per_second,
-      (self._schedule.num_steps - step) * self._steps.mean
-      + self._schedule.evaluations_after(step) * self._evaluations.mean,
+      (self._timeline.num_steps - step) * self._steps.mean
+      + self._timeline.evaluations_after(step) * self._evaluations.mean,
     )
     if skipped > self._reported_skips:
       self._reported_skips = skipped

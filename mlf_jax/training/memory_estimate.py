@@ -17,7 +17,7 @@ import optax
 from mlf_jax import data
 from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
-from mlf_jax.training import dataset as dataset_lib
+from mlf_jax.training import config_data
 from mlf_jax.training.optimizer import make_optimizer
 from mlf_jax.training.sharding import AXIS, DataParallel
 from mlf_jax.training.state import init_state
@@ -62,7 +62,7 @@ def compile_step(
   Returns:
     The compiled step, which takes over the buffers of its state.
   """
-  shape, num_classes = dataset_lib.sample_spec(config)
+  shape, num_classes = config_data.sample_spec(config)
   # Two samples have the shapes and dtypes of the data.
   images, labels = np.zeros((2, *shape), np.uint8), np.zeros(2, np.int32)
   samples = data.from_arrays(
@@ -92,7 +92,7 @@ def compile_step(
       model=model,
       optimizer=optimizer,
       config=config,
-      normalize=dataset_lib.normalizer(config, samples),
+      normalize=config_data.normalizer(config, samples),
     )
     return (
       parallel.parallelize(step, donate=True)

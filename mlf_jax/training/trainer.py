@@ -18,17 +18,17 @@ import ml_collections
 from mlf_jax import data
 from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
-from mlf_jax.training import dataset as dataset_lib
+from mlf_jax.training import config_data
 from mlf_jax.training import workdir as workdir_lib
 from mlf_jax.training.checkpoint import CheckpointStore
 from mlf_jax.training.evaluation import make_evaluator
 from mlf_jax.training.logging import MetricsLog, Progress, TrainLogger
 from mlf_jax.training.losses import LOSSES
 from mlf_jax.training.optimizer import make_optimizer, make_schedule
-from mlf_jax.training.schedule import Schedule
 from mlf_jax.training.sharding import AXIS, DataParallel
 from mlf_jax.training.state import TrainState, init_state
 from mlf_jax.training.step import train_step
+from mlf_jax.training.timeline import Timeline
 
 # The host may run ahead of the devices by this many steps: enough to keep them
 # busy, and few enough for the memory of their batches not to matter.
@@ -85,9 +85,9 @@ def _train(config, dataset, workdir):
   # --- Configuration and network: mistakes show before any download ---
   parallel = DataParallel(config.get('parallel', ''))
   config_lib.validate(config, parallel.num_devices)
-  sample_shape, num_classes = dataset_lib.sample_spec(config, dataset)
+  sample_shape, num_classes = config_data.sample_spec(config, dataset)
   model = config_lib.build_model(config, num_classes, AXIS)
-  config = dataset_lib.with_digest(config, dataset)
+  config = config_data.with_digest(config, dataset)
   workdir = pathlib.Path(
     workdir or workdir_lib.default_workdir(config)
   ).expanduser()
@@ -100,13 +100,13 @@ def _train(config, dataset, workdir):
     return result
 
   # --- Data, optimiser and first state: no directory yet ---
-  dataset = dataset_lib.load_dataset(config, dataset)
-  normalize = dataset_lib.normalizer(config, dataset)
-  schedule = Schedule(
+  dataset = config_data.load_dataset(config, dataset)
+  normalize = config_data.normalizer(config, dataset)
+  timeline = Timeline(
     config, data.steps_per_epoch(dataset.train, config.batch_size)
   )
   optimizer = make_optimizer(
-    config, make_schedule(config, schedule.steps_per_epoch, schedule.num_steps)
+    config, make_schedule(config, timeline.steps_per_epoch, timeline.num_steps)
   )
   state = init_state(
     model,
@@ -151,7 +151,7 @@ def _train(config, dataset, workdir):
       f'T = {config.model.time_steps}\n'
       f'{dataset.name}, split {dataset.split_name}: {len(dataset.train):,} '
       f'training and {len(dataset.test):,} test samples\n'
-      f'{schedule.num_steps:,} steps of {config.batch_size} samples on '
+      f'{timeline.num_steps:,} steps of {config.batch_size} samples on '
       f'{parallel.num_devices} {jax.devices()[0].device_kind} {devices}; '
       f'output in {workdir}\n'
       'compiling the training step ...',
@@ -194,15 +194,15 @@ def _train(config, dataset, workdir):
     )
 
     # --- Train ---
-    progress = stack.enter_context(Progress(schedule.num_steps, start_step))
+    progress = stack.enter_context(Progress(timeline.num_steps, start_step))
     state, test_metrics = train_loop(
       state,
       start_step,
-      schedule=schedule,
+      timeline=timeline,
       train_step=lambda state, step: compiled_step(state, batch_of(step)),
       evaluate=lambda state: evaluator(state.eval_variables),
       store=store,
-      logger=TrainLogger(log, progress, schedule, config.batch_size, stored),
+      logger=TrainLogger(log, progress, timeline, config.batch_size, stored),
       max_skipped_steps=config.max_skipped_steps,
       stop=stack.enter_context(_stop_signals()),
       wall_seconds=lambda: time.monotonic() - began,
@@ -211,14 +211,14 @@ def _train(config, dataset, workdir):
     # --- Result ---
     best_step, best_accuracy = max(
       workdir_lib.best_evaluation(workdir) or (0, 0.0),
-      (schedule.num_steps, test_metrics['test/accuracy']),
+      (timeline.num_steps, test_metrics['test/accuracy']),
       key=lambda evaluated: evaluated[::-1],
     )
     result = {
       **test_metrics,
       'best/step': best_step,
       'best/test/accuracy': best_accuracy,
-      'steps': schedule.num_steps,
+      'steps': timeline.num_steps,
       'skipped_steps': int(state.skipped_steps),
       'parameters': num_parameters,
       'wall_seconds': time.monotonic() - began,
@@ -248,7 +248,7 @@ def train_loop(
   state: TrainState,
   start_step: int,
   *,
-  schedule: Schedule,
+  timeline: Timeline,
   train_step: Callable[[TrainState, int], tuple[TrainState, Mapping]],
   evaluate: Callable[[TrainState], dict[str, float]],
   store: CheckpointStore,
@@ -262,7 +262,7 @@ def train_loop(
   Args:
     state: state after `start_step`.
     start_step: training steps done.
-    schedule: says which steps an evaluation follows, and which is the last.
+    timeline: says which steps an evaluation follows, and which is the last.
     train_step: maps the state and the number of the step to the next state and
       its metrics, which may still be under way on the devices.
     evaluate: returns the test metrics of a state.
@@ -302,7 +302,7 @@ def train_loop(
     stored = {'wall_seconds': wall_seconds(), **logger.partial_sums}
     store.save(step, state, {**test_metrics, **stored})
 
-  for step in range(start_step + 1, schedule.num_steps + 1):
+  for step in range(start_step + 1, timeline.num_steps + 1):
     # --- Dispatch the step ---
     if not in_flight:
       logger.start_clock()
@@ -311,7 +311,7 @@ def train_loop(
     log_steps(_STEPS_IN_FLIGHT)
 
     # --- Evaluate and save ---
-    if schedule.is_eval(step):
+    if timeline.is_eval(step):
       log_steps(0)
       test_metrics = evaluate(state)
       logger.add_evaluation(step, test_metrics)
@@ -319,13 +319,13 @@ def train_loop(
       # run does not write them again.
       logger.flush()
       # A state that is not finite must not push out a good checkpoint.
-      if step == schedule.num_steps or (
+      if step == timeline.num_steps or (
         math.isfinite(test_metrics['test/loss']) and not skipped_in_row
       ):
         save(step, test_metrics)
 
     # --- Stop on a signal ---
-    if stop and step < schedule.num_steps:
+    if stop and step < timeline.num_steps:
       log_steps(0)
       logger.flush()
       if not skipped_in_row:

@@ -14,10 +14,10 @@ import pytest
 from mlf_jax import UserError, data
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import default_config, sharding, workdir
-from mlf_jax.training.dataset import load_options, sample_spec
+from mlf_jax.training.config_data import load_options, sample_spec
 from mlf_jax.training.losses import LOSSES, Loss
 from mlf_jax.training.optimizer import make_schedule
-from mlf_jax.training.schedule import Schedule
+from mlf_jax.training.timeline import Timeline
 from tests.training import tiny
 
 # Another value for every field of a run on images but those that name a part,
@@ -94,16 +94,16 @@ def test_every_field_is_covered():
 
 def parts_of_a_run(config):
   """What decides a run, the parts that are quick to make first."""
-  schedule = Schedule(config, steps_per_epoch=4)
+  timeline = Timeline(config, steps_per_epoch=4)
   steps = range(1, 30)
   yield repr(config_lib.build_model(config, 4))
   yield load_options(config)
   yield (
-    schedule.num_steps,
-    [schedule.is_log_step(step) for step in steps],
-    [schedule.is_eval(step) for step in steps],
+    timeline.num_steps,
+    [timeline.is_log_step(step) for step in steps],
+    [timeline.is_eval(step) for step in steps],
   )
-  rates = make_schedule(config, 4, schedule.num_steps)
+  rates = make_schedule(config, 4, timeline.num_steps)
   yield [float(rates(jnp.int32(i))) for i in range(14)]
   split = tiny.dataset(sample_spec(config)[0]).train
   batch = data.train_batch(

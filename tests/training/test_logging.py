@@ -17,7 +17,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from mlf_jax.errors import UserError
 from mlf_jax.training.logging import MetricsLog, Progress, TrainLogger
-from mlf_jax.training.schedule import Schedule
+from mlf_jax.training.timeline import Timeline
 from tests.training import tiny
 
 
@@ -72,7 +72,7 @@ def write_run(workdir, first, last, stored=None):
       update=lambda *values: None,
       say=lambda line: None,
     ),
-    Schedule(config, steps_per_epoch=10),
+    Timeline(config, steps_per_epoch=10),
     batch_size=8,
     stored=stored,
   )

@@ -18,7 +18,7 @@ from mlf_jax import UserError, data
 from mlf_jax.training import evaluate, restore, train, workdir
 from mlf_jax.training.checkpoint import CheckpointStore
 from mlf_jax.training.logging import TrainLogger
-from mlf_jax.training.schedule import Schedule
+from mlf_jax.training.timeline import Timeline
 from mlf_jax.training.trainer import Interrupted, train_loop
 from tests import quick
 from tests.training import tiny
@@ -162,7 +162,7 @@ def test_throughput_is_samples_by_the_time_of_their_steps(host_seconds):
   """Evaluations and checkpoints are left out, wherever lines begin and end."""
   clock, lines, left = types.SimpleNamespace(now=0.0), {}, {}
   config = tiny.config(num_steps=66, log_every=19, eval_every_epochs=1.0)
-  schedule = Schedule(config, steps_per_epoch=22)
+  timeline = Timeline(config, steps_per_epoch=22)
   seconds = lambda step: 1.0 + step % 4
 
   def train_step(free_at, step):
@@ -189,14 +189,14 @@ def test_throughput_is_samples_by_the_time_of_their_steps(host_seconds):
       update=lambda step, *values: left.update({step: values[-1]}),
       say=lambda line: None,
     ),
-    schedule,
+    timeline,
     batch_size=64,
     clock=lambda: clock.now,
   )
   train_loop(
     0.0,
     0,
-    schedule=schedule,
+    timeline=timeline,
     train_step=train_step,
     evaluate=take_long,
     store=types.SimpleNamespace(save=take_long, wait=lambda: None),

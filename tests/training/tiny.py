@@ -11,8 +11,7 @@ import numpy as np
 
 from mlf_jax import data
 from mlf_jax.training import config as config_lib
-from mlf_jax.training import dataset as dataset_lib
-from mlf_jax.training import default_config
+from mlf_jax.training import config_data, default_config
 from mlf_jax.training import state as state_lib
 from mlf_jax.training import step as step_lib
 from mlf_jax.training.losses import LOSSES
@@ -94,7 +93,7 @@ def built(config, shape, axis_name=None, **replacements):
   model = config_lib.build_model(config, samples.num_classes, axis_name)
   parts = {
     'optimizer': make_optimizer(config, make_schedule(config, 3, 6)),
-    'normalize': dataset_lib.normalizer(config, samples),
+    'normalize': config_data.normalizer(config, samples),
     **replacements,
   }
   # Drawing the weights with JAX takes longer than compiling the step.

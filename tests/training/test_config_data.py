@@ -5,7 +5,7 @@ import pytest
 from mlf_jax import UserError, data
 from mlf_jax.data import FrameSpec
 from mlf_jax.training import train
-from mlf_jax.training.dataset import load_options, sample_spec
+from mlf_jax.training.config_data import load_options, sample_spec
 from tests.training import tiny
 
 

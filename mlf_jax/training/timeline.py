@@ -3,7 +3,7 @@
 import ml_collections
 
 
-class Schedule:
+class Timeline:
   """When a run logs, evaluates and ends; the first step has the number 1.
 
   Attributes:
