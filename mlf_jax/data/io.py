@@ -375,10 +375,6 @@ def _require_inside(path: pathlib.Path, name: str, link: bool) -> None:
 # --- .tar.gz archives ---
 
 
-class DamagedArchiveError(UserError):
-  """An archive that cannot be read to its end."""
-
-
 @contextlib.contextmanager
 def _opened_tar(path: pathlib.Path, source: str = '') -> Iterator:
   """Opens a .tar.gz archive to be read once, from front to back.
@@ -388,7 +384,7 @@ def _opened_tar(path: pathlib.Path, source: str = '') -> Iterator:
     source: ' from URL' for messages, if the archive has one.
 
   Raises:
-    DamagedArchiveError: it cannot be read to its end.
+    UserError: it cannot be read to its end.
   """
   try:
     with (
@@ -402,7 +398,7 @@ def _opened_tar(path: pathlib.Path, source: str = '') -> Iterator:
   except UserError:
     raise
   except _TAR_DAMAGED as error:
-    raise DamagedArchiveError(
+    raise UserError(
       f'{path} cannot be read as a .tar.gz archive ({error}): download it again'
       + source
     ) from error
@@ -446,13 +442,12 @@ def read_tar(
 def extract_tar(
   path: pathlib.Path, folder: pathlib.Path, wanted: Callable[[str], bool]
 ) -> pathlib.Path:
-  """Extracts files of a .tar.gz archive; continues where it was stopped.
-
-  A file takes its name when it is whole, and is not written again.
+  """Extracts files of a .tar.gz archive, unless the folder holds them already.
 
   Args:
     path: the archive.
-    folder: where the files go, made if needed.
+    folder: where the files go; it is emptied if it holds those of another
+      archive, or not all of them.
     wanted: tells by its name if a member is to be extracted.
 
   Returns:
@@ -464,18 +459,15 @@ def extract_tar(
   """
   try:
     status = path.stat()
-    source = f'{path.name} {status.st_size} {status.st_mtime_ns}'
-    begun, done, files = folder / 'begun', folder / 'done', folder / 'files'
-    if not begun.exists() or begun.read_text() != source:
-      shutil.rmtree(folder, ignore_errors=True)  # It is of another archive.
-      files.mkdir(parents=True)
-      begun.write_text(source)
-    if done.exists():
+    files = folder / f'{path.name}-{status.st_size}-{status.st_mtime_ns}'
+    if files.exists():
       return files
+    shutil.rmtree(folder, ignore_errors=True)
+    part = folder / 'part'
+    part.mkdir(parents=True)
     # The published archives about double in size.
     needed, free = 2 * status.st_size, shutil.disk_usage(folder).free
-    there = sum(member.size for member in folder_members(files)[0])
-    if free + there < needed:
+    if free < needed:
       raise UserError(
         f'{path.name} needs about {needed / 1e9:.1f} GB to be extracted, but '
         f'{folder} has {free / 1e9:.1f} GB left: name another folder for '
@@ -485,24 +477,15 @@ def extract_tar(
       for member in archive:
         _require_inside(path, member.name, member.issym() or member.islnk())
         if member.isreg() and wanted(member.name):
-          _extract_member(archive, member, files / member.name)
-    done.touch()
-  except DamagedArchiveError:
-    # Files that were extracted may be damaged too.
+          file = part / member.name
+          file.parent.mkdir(parents=True, exist_ok=True)
+          with file.open('wb') as target:
+            shutil.copyfileobj(archive.extractfile(member), target)
+    os.sync()
+    part.replace(files)
+  except UserError:
     shutil.rmtree(folder, ignore_errors=True)
     raise
   except OSError as error:
     raise UserError(f'{path} cannot be extracted ({error})') from error
   return files
-
-
-def _extract_member(archive, member, path):
-  if path.exists() and path.stat().st_size == member.size:
-    return
-  path.parent.mkdir(parents=True, exist_ok=True)
-
-  def copy(part):
-    with part.open('wb') as file:
-      shutil.copyfileobj(archive.extractfile(member), file)
-
-  write_atomically(path, copy)

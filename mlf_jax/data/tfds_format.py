@@ -29,28 +29,21 @@ def data_root(data_dir: str = '') -> pathlib.Path:
   return pathlib.Path(root).expanduser()
 
 
-def find_prepared(name: str, data_dir: pathlib.Path) -> pathlib.Path | None:
-  """Returns the folder of the newest prepared version, None if there is none.
+def find_prepared(folder: pathlib.Path) -> pathlib.Path | None:
+  """Returns the newest prepared version in a folder, None if there is none.
 
   A folder with its final name is complete: preparation writes to another one
   (`incomplete.*`) and renames it.
   """
   versions = {}
-  for info in (data_dir / name).glob('*/dataset_info.json'):
+  for info in folder.glob('*/dataset_info.json'):
     if re.fullmatch(r'\d+\.\d+\.\d+', info.parent.name):
       versions[tuple(map(int, info.parent.name.split('.')))] = info.parent
   return versions[max(versions)] if versions else None
 
 
-def download_and_prepare(
-  builder: tfds.core.DatasetBuilder, name: str, data_dir: pathlib.Path
-) -> pathlib.Path:
+def download_and_prepare(builder: tfds.core.DatasetBuilder) -> pathlib.Path:
   """Runs a builder, which prepares all of its data set or nothing.
-
-  Args:
-    builder: the builder.
-    name: name of the data set, followed by that of its configuration, if any.
-    data_dir: the folder of all prepared data sets.
 
   Returns:
     The folder of the prepared data set.
@@ -69,7 +62,7 @@ def download_and_prepare(
   except (OSError, RuntimeError) as error:
     failure = error
   # If another process was faster, its copy is as good.
-  directory = find_prepared(name, data_dir)
+  directory = find_prepared(pathlib.Path(builder.data_dir).parent)
   if directory is None:
     reason = failure or 'it exists but lacks dataset_info.json: delete it'
     raise UserError(
@@ -95,24 +88,34 @@ def reading(directory: pathlib.Path, part: str) -> Iterator[None]:
     ) from error
 
 
-def serialized_examples(
-  builder: tfds.core.DatasetBuilder, split: str
-) -> Iterator[bytes]:
-  """Yields the tf.train.Example messages of a split as stored."""
+def examples(
+  builder: tfds.core.DatasetBuilder, split: str, **options
+) -> Iterator[dict]:
+  """Yields the examples of a split, decoded as `options` say."""
   formats = {f.value for f in builder.info.available_file_formats()}
   if 'array_record' in formats:
-    source = builder.as_data_source(
-      split,
-      deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
-      file_format='array_record',
-    )
-    for start in range(0, len(source), _CHUNK):
-      stop = min(start + _CHUNK, len(source))
-      yield from source.__getitems__(list(range(start, stop)))
+    records = _array_records(builder, split)
   elif 'tfrecord' in formats:
-    yield from _tfrecords(builder.info.splits[split].filepaths)
+    records = _tfrecords(builder.info.splits[split].filepaths)
   else:
     raise ValueError(f'its format is {", ".join(formats)}')
+  number, count = 0, builder.info.splits[split].num_examples
+  for record in records:
+    number += 1
+    yield builder.info.features.deserialize_example_np(record, **options)
+  if number != count:
+    raise ValueError(f'{number} records where {count} should be')
+
+
+def _array_records(builder, split) -> Iterator[bytes]:
+  source = builder.as_data_source(
+    split,
+    deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
+    file_format='array_record',
+  )
+  for start in range(0, len(source), _CHUNK):
+    stop = min(start + _CHUNK, len(source))
+    yield from source.__getitems__(list(range(start, stop)))
 
 
 def _tfrecords(paths: Iterable[os.PathLike]) -> Iterator[bytes]:

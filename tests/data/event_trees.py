@@ -9,11 +9,12 @@ import zipfile
 
 import numpy as np
 
+from mlf_jax.data.events import EVENT_SETS
 from tests.data import recordings
-from tests.data.miniature import CIFAR10_CLASSES
 from tests.data.miniature import write_tar as write_tar
 
 # (t, x, y, p) of the events of one sample or recording.
+CIFAR10_CLASSES = EVENT_SETS['cifar10_dvs'].classes
 EventList = list[tuple[int, int, int, int]]
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 def write_images(folder):
   folder.mkdir()
-  miniature.write_cifar10_archive(
+  miniature.write_cifar_archive(
     folder / 'cifar-10-binary.tar.gz', per_file=4, seed=0
   )
 

@@ -67,9 +67,6 @@ class EventSet:
   Attributes:
     name: its name here.
     classes: names of its classes.
-    splits: its official splits; 'train' alone if there are none.
-    published: number of its recordings, None if it is not known.
-    sensor_size: (height, width) in pixels.
     archives: file names of its archives.
     source: instructions what to download, with size and address.
     frames: how the paper makes frames.
@@ -79,6 +76,9 @@ class EventSet:
     find_recordings: finds recordings among files, given by the part of their
       path that matches.
     read_events: reads the events of a recording.
+    sensor_size: (height, width) in pixels.
+    splits: its official splits; 'train' alone if there are none.
+    published: number of its recordings, None if it is not known.
     default_split: name of the default split; '' if there are official ones.
     refused_augmentations: augmentations that change the class of a sample, by
       the name of the setting, with the reason.
@@ -86,16 +86,16 @@ class EventSet:
 
   name: str
   classes: tuple[str, ...]
-  splits: tuple[str, ...]
-  published: int | None
-  sensor_size: tuple[int, int]
   archives: tuple[str, ...]
   source: str
   frames: FrameSpec
   example: str
   pattern: re.Pattern
   find_recordings: Callable[['EventSet', dict[str, Member]], Found]
-  read_events: Callable[..., Events]
+  read_events: Callable[..., Events] = formats.read_aedat
+  sensor_size: tuple[int, int] = formats.DVS128
+  splits: tuple[str, ...] = ('train', 'test')
+  published: int | None = None
   default_split: str = ''
   refused_augmentations: Mapping[str, str] = dataclasses.field(
     default_factory=dict
@@ -188,9 +188,6 @@ EVENT_SETS |= {
       'air_guitar',
       'other_gestures',
     ),
-    splits=('train', 'test'),
-    published=None,
-    sensor_size=formats.DVS128,
     archives=('DvsGesture.tar.gz',),
     source=(
       'Download DvsGesture.tar.gz (3 GB; 5 GB extracted) from '
@@ -203,7 +200,6 @@ EVENT_SETS |= {
       r'|trials_to_(?:train|test)\.txt)$'
     ),
     find_recordings=_find_gestures,
-    read_events=formats.read_aedat,
     refused_augmentations={
       'flip': 'a mirrored gesture is one of another class, the left '
       "hand's wave becomes the right hand's"
@@ -214,7 +210,6 @@ EVENT_SETS |= {
     classes=_CIFAR_CLASSES,
     splits=('train',),
     published=10_000,
-    sensor_size=formats.DVS128,
     archives=tuple(f'{name}.zip' for name in _CIFAR_CLASSES),
     source=(
       'Download the ten archives airplane.zip to truck.zip (8 GB together) '
@@ -227,13 +222,11 @@ EVENT_SETS |= {
       r'\.aedat$'
     ),
     find_recordings=_find_by_path,
-    read_events=formats.read_aedat,
     default_split='tail',
   ),
   'n_mnist': EventSet(
     name='n_mnist',
     classes=tuple('0123456789'),
-    splits=('train', 'test'),
     published=70_000,
     sensor_size=formats.N_MNIST,
     archives=('Train.zip', 'Test.zip'),

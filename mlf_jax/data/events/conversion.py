@@ -25,7 +25,7 @@ from array_record.python import array_record_module
 
 from mlf_jax.data import io
 from mlf_jax.data.events import recordings as recordings_lib
-from mlf_jax.data.events.catalogue import EVENT_SETS, EventSet, Recording, Skip
+from mlf_jax.data.events.catalogue import EventSet, Recording, Skip
 from mlf_jax.data.events.frames import FrameSpec
 from mlf_jax.errors import UserError
 
@@ -46,7 +46,7 @@ class Task:
   """All that a process needs to convert one unit.
 
   Attributes:
-    event_set: name of the data set.
+    event_set: the data set.
     split: split of the recordings.
     recordings: the recordings, in order.
     spec: how to make frames.
@@ -56,7 +56,7 @@ class Task:
     report: the file for the report, which marks the unit as done.
   """
 
-  event_set: str
+  event_set: EventSet
   split: str
   recordings: tuple[Recording, ...]
   spec: FrameSpec
@@ -92,15 +92,6 @@ class Report:
   skips: list[dict] = dataclasses.field(default_factory=list)
 
 
-@dataclasses.dataclass(frozen=True)
-class Shard:
-  """A file of serialised samples in ArrayRecord format."""
-
-  path: pathlib.Path
-  num_samples: int
-  record_bytes: int
-
-
 def convert(
   event_set: EventSet,
   manual_dir: str,
@@ -112,7 +103,7 @@ def convert(
   *,
   unit_recordings: int = _UNIT_RECORDINGS,
   unit_bytes: int = _UNIT_BYTES,
-) -> tuple[dict[str, list[Shard]], dict]:
+) -> tuple[dict[str, list[tuple[pathlib.Path, Report]]], dict]:
   """Converts the recordings of a data set; continues where it was stopped.
 
   A sample has `id`, `frames` (uint8 [time, height, width, 2]), `label`,
@@ -132,8 +123,9 @@ def convert(
     unit_bytes: bytes of recordings or frames at which a unit ends.
 
   Returns:
-    The shards of each split with their samples in the order of the recordings,
-    and a summary of what was converted, how, and what was left out and why.
+    The shards of each split and their reports, with the samples in the order of
+    the recordings, and a summary of what was converted, how, and what was left
+    out and why.
 
   Raises:
     UserError: there are no recordings, no room for the frames, or a split
@@ -158,7 +150,7 @@ def convert(
   )
   tasks = [
     Task(
-      event_set=event_set.name,
+      event_set=event_set,
       split=split,
       recordings=unit,
       spec=spec,
@@ -177,12 +169,14 @@ def convert(
     processes = 1 if is_one_enough else os.cpu_count()
   _convert_units(todo, len(found.recordings), processes)
   reports = [Report(**json.loads(task.report.read_bytes())) for task in tasks]
-  shards = {split: [] for split in event_set.splits}
-  for task, report in zip(tasks, reports, strict=True):
-    if report.labels:
-      shards[task.split].append(
-        Shard(task.shard, len(report.labels), report.record_bytes)
-      )
+  shards = {
+    split: [
+      (task.shard, report)
+      for task, report in zip(tasks, reports, strict=True)
+      if task.split == split and report.labels
+    ]
+    for split in event_set.splits
+  }
   return shards, _summary(event_set, spec, backwards, found, tasks, reports)
 
 
@@ -297,11 +291,10 @@ def convert_unit(task: Task) -> int:
 
 def _serialized_samples(task: Task, report: Report) -> Iterator[bytes]:
   """Yields the records of a unit and notes them in the report."""
-  event_set = EVENT_SETS[task.event_set]
   for recording in task.recordings:
     try:
       samples, skips, dropped = recordings_lib.read_samples(
-        event_set, recording, task.backwards
+        task.event_set, recording, task.backwards
       )
     except UserError as error:
       samples, skips, dropped = [], [Skip(recording.id, str(error))], 0

@@ -14,7 +14,7 @@ import contextlib
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NoReturn
 
 import numpy as np
@@ -107,25 +107,14 @@ def read_n_mnist(
     columns = _Columns(source, N_MNIST, backwards, block, wrap=1 << 23)
     if source.peek(len(_MAGIC)) == _MAGIC:
       source.fail('this is an AEDAT file, not one of N-MNIST', 0)
-    while piece := source.read(5 * block):
-      start = source.offset - len(piece)
-      if len(piece) % 5:
-        source.fail(
-          f'truncated: {len(piece) % 5} bytes where an event has 5',
-          source.offset - len(piece) % 5,
-        )
+    for piece, offset_of in source.blocks(5, block):
       raw = np.frombuffer(piece, np.uint8).reshape(-1, 5)
       high = raw[:, 2].astype(np.uint16)
       t = ((high & 0x7F).astype(np.int64) << 16) + (
         raw[:, 3].astype(np.uint16) << 8 | raw[:, 4]
       )
-      columns.append(
-        t,
-        raw[:, 0].astype(np.uint16),
-        raw[:, 1].astype(np.uint16),
-        raw[:, 2] >> 7,
-        lambda i, start=start: start + 5 * i,
-      )
+      x, y = raw[:, 0].astype(np.uint16), raw[:, 1].astype(np.uint16)
+      columns.append(t, x, y, raw[:, 2] >> 7, offset_of)
     return columns.events()
 
 
@@ -154,6 +143,24 @@ class _Source:
       self.fail(f'cannot be read ({error})', self.offset + len(content))
     self.offset += len(content)
     return content
+
+  def blocks(
+    self, event_bytes: int, block: int
+  ) -> Iterator[tuple[bytes, Callable[[int], int]]]:
+    """Yields the events up to the end of the file, `block` at once.
+
+    Yields:
+      The bytes of the events, and a function from the number of an event in
+      the block to its byte in the file.
+    """
+    while piece := self.read(event_bytes * block):
+      start = self.offset - len(piece)
+      if rest := len(piece) % event_bytes:
+        self.fail(
+          f'truncated: {rest} bytes where an event has {event_bytes}',
+          self.offset - rest,
+        )
+      yield piece, lambda i, start=start: start + event_bytes * int(i)
 
   def peek(self, size: int) -> bytes:
     """Returns the next bytes without consuming them."""
@@ -215,7 +222,7 @@ class _Columns:
   def __init__(self, source, sensor_size, backwards, block, wrap=None):
     if backwards not in BACKWARDS:
       raise unknown('backwards', backwards, BACKWARDS)
-    self.dropped = 0
+    self._dropped = 0
     self.block = block
     self._source = source
     self._sensor_size = sensor_size
@@ -227,8 +234,16 @@ class _Columns:
     self._sorted = True
     self._blocks = ([], [], [], [])
 
-  def append(self, t, x, y, p, offset_of):
-    """Appends a block of events; `offset_of(i)` is the byte of the i-th."""
+  def append(self, t, x, y, p, offset_of, keep=None):
+    """Appends those events of a block that are to be kept, by default all.
+
+    `offset_of(i)` is the byte of the i-th event.
+    """
+    if keep is not None and not keep.all():
+      members, all_offsets = np.flatnonzero(keep), offset_of
+      self._dropped += len(keep) - len(members)
+      t, x, y, p = (column[members] for column in (t, x, y, p))
+      offset_of = lambda i: all_offsets(members[i])
     if not len(t):
       return
     for name, values, size in zip('yx', (y, x), self._sensor_size, strict=True):
@@ -273,7 +288,7 @@ class _Columns:
     if not self._sorted:
       order = np.argsort(columns[0], kind='stable')
       columns = [column[order] for column in columns]
-    return Events(*columns, self._sensor_size, self.dropped)
+    return Events(*columns, self._sensor_size, self._dropped)
 
 
 def _version(source: _Source) -> str:
@@ -366,29 +381,23 @@ class _PolarityPackets:
     raw = np.frombuffer(b''.join(self._pieces), '<u4').reshape(-1, 2)
     # Contiguous copies: strided reads would slow down all that follows.
     address, t = raw[:, 0].astype(np.uint32), raw[:, 1].astype(np.int64)
-    offset_of = self._offset_of
     # The word holds up to 2^32 - 1, a timestamp at most 2^31 - 1.
     if t.size and t.max() >= 1 << 31:
       self._source.fail(
-        'a timestamp is negative', offset_of(int(np.argmax(t >= 1 << 31)))
+        'a timestamp is negative', self._offset_of(int(np.argmax(t >= 1 << 31)))
       )
     if len(set(self._overflows)) == 1:
       t += self._overflows[0] << 31
     elif self._overflows:
       counts = np.diff(self._numbers, append=self._number)
       t += np.repeat(np.array(self._overflows, np.int64) << 31, counts)
-    valid = (address & 1).astype(bool)
-    if not valid.all():
-      members = np.flatnonzero(valid)
-      self._columns.dropped += len(valid) - len(members)
-      address, t = address[members], t[members]
-      offset_of = lambda i: self._offset_of(members[i])
     self._columns.append(
       t,
       (address >> 17).astype(np.uint16),
       ((address >> 2) & 0x7FFF).astype(np.uint16),
       ((address >> 1) & 1).astype(np.uint8),
-      offset_of,
+      self._offset_of,
+      keep=(address & 1).astype(bool),
     )
     self._clear()
 
@@ -398,32 +407,21 @@ def _read_aedat2(source: _Source, columns: _Columns) -> None:
   # Addresses of this sensor are below 2^16: none begins with the byte of '#'.
   while source.peek(1) == b'#':
     source.line()
-  while piece := source.read(8 * columns.block):
-    begin = source.offset - len(piece)
-    if len(piece) % 8:
-      source.fail(
-        f'truncated: {len(piece) % 8} bytes where an event has 8',
-        source.offset - len(piece) % 8,
-      )
+  for piece, offset_of in source.blocks(8, columns.block):
     raw = np.frombuffer(piece, '>u4').reshape(-1, 2)
     address, t = raw[:, 0].astype(np.uint32), raw[:, 1].astype(np.int64)
-    offset_of = lambda i, begin=begin: begin + 8 * int(i)
     if address.max() >> 16:
       i = int(np.argmax(address >> 16 > 0))
       source.fail(
         f'address {address[i]:#x} is outside the layout of a DVS128',
         offset_of(i),
       )
-    special = (address & 0x8000).astype(bool)
-    if special.any():
-      members = np.flatnonzero(~special)
-      columns.dropped += len(special) - len(members)
-      address, t = address[members], t[members]
-      offset_of = lambda i, begin=begin, m=members: begin + 8 * int(m[i])
     columns.append(
       t,
       (127 - ((address >> 1) & 0x7F)).astype(np.uint16),
       ((address >> 8) & 0x7F).astype(np.uint16),
       (address & 1).astype(np.uint8),
       offset_of,
+      # Special events are no change of light.
+      keep=(address & 0x8000) == 0,
     )

@@ -11,11 +11,6 @@ from mlf_jax.errors import UserError, unknown
 
 BINNINGS = ('window', 'span', 'count')
 _MOST = np.iinfo(np.uint8).max
-# Far above the needs of any data set. Without limits, a typing error would ask
-# for more memory than there is, or for a folder with a name that is too long.
-_MOST_STEPS = 10**5
-_MOST_WINDOW_US = 10**12
-_MOST_DOWNSAMPLE = 10**4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,29 +39,24 @@ class FrameSpec:
     """Validates the attributes."""
     if self.binning not in BINNINGS:
       raise unknown('binning', self.binning, BINNINGS)
-    for name, kind, what in (
-      ('time_steps', numbers.Integral, 'a whole number'),
-      ('window_us', numbers.Integral, 'a whole number'),
-      ('downsample', numbers.Real, 'a number'),
+    # Far above the needs of any data set. Without limits, a typing error would
+    # ask for more memory than there is, or for a folder with too long a name.
+    for name, kind, least, most in (
+      ('time_steps', numbers.Integral, 1, 10**5),
+      ('window_us', numbers.Integral, 0, 10**12),
+      ('downsample', numbers.Real, 1, 10**4),
     ):
-      if not isinstance(value := getattr(self, name), kind):
-        raise UserError(f'{name} must be {what}, got {value!r}')
-    if self.time_steps < 1:
-      raise UserError(f'time_steps must be at least 1, got {self.time_steps}')
-    if self.window_us < 0 or (self.binning == 'window') != bool(self.window_us):
+      value = getattr(self, name)
+      if not isinstance(value, kind) or not least <= value <= most:
+        what = 'a whole number' if kind is numbers.Integral else 'a number'
+        raise UserError(
+          f'{name} must be {what} from {least} to {most}, got {value!r}'
+        )
+    if (self.binning == 'window') != bool(self.window_us):
       raise UserError(
         "binning 'window' needs the length of a window, above 0, and the "
         f'others have none; got {self.binning!r} with {self.window_us} us'
       )
-    if not self.downsample >= 1:
-      raise UserError(f'downsample must be at least 1, got {self.downsample}')
-    for name, most in (
-      ('time_steps', _MOST_STEPS),
-      ('window_us', _MOST_WINDOW_US),
-      ('downsample', _MOST_DOWNSAMPLE),
-    ):
-      if (value := getattr(self, name)) > most:
-        raise UserError(f'{name} must be at most {most}, got {value}')
 
   @property
   def name(self) -> str:

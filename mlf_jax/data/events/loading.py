@@ -103,11 +103,6 @@ def prepare(
     )
   root = tfds_format.data_root(data_dir)
   directory = find_prepared(name, frames, data_dir)
-  if directory is None and tfds_store.is_taken(name, frames, root):
-    raise UserError(
-      f'{root / name / frames.name} holds a folder that is no prepared data '
-      'set, it lacks dataset_info.json: delete it'
-    )
   if directory is not None:
     before = tfds_store.read_summary(directory)['backwards']
     if backwards not in (None, before):
@@ -149,7 +144,7 @@ def find_prepared(
   from mlf_jax.data import tfds_format
 
   root = tfds_format.data_root(data_dir)
-  return tfds_format.find_prepared(f'{name}/{frames.name}', root)
+  return tfds_format.find_prepared(root / name / frames.name)
 
 
 def paper_frames(

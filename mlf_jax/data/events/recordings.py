@@ -189,25 +189,27 @@ def read_samples(
 
 def _read_intervals(member: Member) -> list[tuple[int, int, int, int]]:
   """Reads line number, class, start and end of each row of a csv file."""
-  lines = csv.reader(member.read_lines(), skipinitialspace=True)
+  reader = csv.DictReader(
+    member.read_lines(), skipinitialspace=True, restval=''
+  )
   rows = []
   try:
-    names = [name.strip() for name in next(lines, ())]
+    names = reader.fieldnames = [n.strip() for n in reader.fieldnames or ()]
     missing = [column for column in _COLUMNS if column not in names]
     if missing:
       raise UserError(
         f'{member}: byte 0: the column {missing[0]} is missing; the first line '
         f'must name {", ".join(_COLUMNS)}'
       )
-    for row in filter(None, lines):
-      values = dict(zip(names, map(str.strip, row), strict=False))
-      numbers = [values.get(column, '') for column in _COLUMNS]
+    for row in reader:
+      numbers = [row[column].strip() for column in _COLUMNS]
       if not all(re.fullmatch('[0-9]{1,18}', number) for number in numbers):
         raise UserError(
-          f'{member}: line {lines.line_num}: {", ".join(_COLUMNS)} are '
+          f'{member}: line {reader.line_num}: {", ".join(_COLUMNS)} are '
           f'{numbers}, not three numbers'
         )
-      rows.append((lines.line_num, *map(int, numbers)))
+      rows.append((reader.line_num, *map(int, numbers)))
   except csv.Error as error:
-    raise UserError(f'{member}: line {lines.line_num}: {error}') from error
+    line = reader.reader.line_num
+    raise UserError(f'{member}: line {line}: {error}') from error
   return rows

@@ -145,17 +145,17 @@ class _EventBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     for split, of_split in shards.items():
       template = self._get_filename_template(split)
       paths = template.sharded_filepaths(len(of_split))
-      for shard, path in zip(of_split, paths, strict=True):
+      for (shard, _), path in zip(of_split, paths, strict=True):
         try:
           # A second name, so that the unit is still done after a kill here.
-          os.link(shard.path, path)
+          os.link(shard, path)
         except OSError:  # A file system without hard links.
-          shard.path.replace(path)
+          shard.replace(path)
       splits.append(
         tfds.core.SplitInfo(
           name=split,
-          shard_lengths=[shard.num_samples for shard in of_split],
-          num_bytes=sum(shard.record_bytes for shard in of_split),
+          shard_lengths=[len(report.labels) for _, report in of_split],
+          num_bytes=sum(report.record_bytes for _, report in of_split),
           filename_template=template,
         )
       )
@@ -236,15 +236,7 @@ def prepare_frames(
     backwards=backwards,
     processes=processes,
   )
-  return tfds_format.download_and_prepare(
-    builder, f'{name}/{frames.name}', data_dir
-  )
-
-
-def is_taken(name: str, frames: FrameSpec, data_dir: pathlib.Path) -> bool:
-  """True if the folder of the data set exists, complete or not."""
-  version = str(_EventBuilder.VERSION)
-  return (data_dir / name / frames.name / version).exists()
+  return tfds_format.download_and_prepare(builder)
 
 
 def read_summary(directory: pathlib.Path) -> dict:
@@ -284,16 +276,13 @@ def read_frames(
   """
   with tfds_format.reading(directory, f'{split} split'):
     builder = tfds.builder_from_directory(directory)
-    features = builder.info.features
     count = builder.info.splits[split].num_examples
-    frames = np.empty((count, *features['frames'].shape), np.uint8)
+    shape = builder.info.features['frames'].shape
+    frames = np.empty((count, *shape), np.uint8)
     labels = np.empty(count, np.int32)
     ids = []
-    for i, record in enumerate(tfds_format.serialized_examples(builder, split)):
-      example = features.deserialize_example_np(record)
+    for i, example in enumerate(tfds_format.examples(builder, split)):
       frames[i] = example['frames']
       labels[i] = example['label']
       ids.append(example['id'].decode())
-    if len(ids) != count:
-      raise ValueError(f'{len(ids)} records where {count} should be')
   return frames, labels, np.array(ids)

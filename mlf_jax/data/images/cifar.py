@@ -6,7 +6,6 @@ Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images",
 2009.
 """
 
-import contextlib
 import pathlib
 import warnings
 
@@ -37,23 +36,14 @@ def load(name: str, data_dir: str = '', manual_dir: str = '') -> Dataset:
 
   archive = ARCHIVES[name]
   root = tfds_format.data_root(data_dir)
-  directory = tfds_format.find_prepared(name, root)
+  directory = tfds_format.find_prepared(root / name)
   if directory is None:
-    fresh = [
-      folder
-      for folder in (root / name, root / 'downloads', root)
-      if not folder.exists()
-    ]
-    try:
-      io.require_writable(root / name)  # Before a long download.
-      path = _locate_archive(archive, root, manual_dir)
-      records, class_names = read_records(archive, path)
-    except UserError:
-      for folder in fresh:
-        with contextlib.suppress(OSError):
-          folder.rmdir()  # Only if this call made it and left it empty.
-      raise
-    directory = cifar_tfds.prepare_cifar(archive, records, class_names, root)
+    io.require_writable(root / name)  # Before a long download.
+    path = _locate_archive(archive, root, manual_dir)
+    records, class_names = read_records(archive, path)
+    directory = tfds_format.download_and_prepare(
+      cifar_tfds.CifarBuilder(archive, records, class_names, root)
+    )
   return Dataset(
     name=name,
     split_name='official',

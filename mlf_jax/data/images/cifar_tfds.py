@@ -19,8 +19,8 @@ from mlf_jax.data.images.cifar_archive import Archive, Records
 _IMAGE_SHAPE = (32, 32, 3)
 
 
-class _CifarBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Builder for the records of either archive, named after the archive."""
+class CifarBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """Builder of `<data_dir>/<name of the archive>/3.0.2`."""
 
   VERSION = tfds.core.Version('3.0.2')
 
@@ -31,6 +31,14 @@ class _CifarBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     class_names: dict[str, list[str]],
     data_dir: pathlib.Path,
   ):
+    """Keeps the records.
+
+    Args:
+      archive: the archive that the records come from.
+      splits: the records of each split.
+      class_names: the names of the classes of each label.
+      data_dir: the folder of all prepared data sets.
+    """
     self.name = archive.name
     self._archive = archive
     self._splits = splits
@@ -71,30 +79,6 @@ class _CifarBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       yield i, {'id': f'{split}_{i:05d}', 'image': png.getvalue(), **labels}
 
 
-def prepare_cifar(
-  archive: Archive,
-  splits: dict[str, Records],
-  class_names: dict[str, list[str]],
-  data_dir: pathlib.Path,
-) -> pathlib.Path:
-  """Writes the data set to `data_dir/<name>/3.0.2`, all of it or nothing.
-
-  Args:
-    archive: the archive that the records come from.
-    splits: the records of each split.
-    class_names: the names of the classes of each label.
-    data_dir: the folder of all prepared data sets.
-
-  Returns:
-    The folder of the prepared data set.
-
-  Raises:
-    UserError: the folder cannot be written.
-  """
-  builder = _CifarBuilder(archive, splits, class_names, data_dir)
-  return tfds_format.download_and_prepare(builder, archive.name, data_dir)
-
-
 def read_split(
   directory: pathlib.Path, split: str
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -114,22 +98,18 @@ def read_split(
   """
   with tfds_format.reading(directory, f'{split} split'):
     builder = tfds.builder_from_directory(directory)
-    features = builder.info.features
     count = builder.info.splits[split].num_examples
     images = np.empty((count, *_IMAGE_SHAPE), np.uint8)
     labels = np.empty(count, np.int32)
     ids = np.empty(count, object)
-    read = 0
     # Decoded below by Pillow: the library would use OpenCV if it is installed.
     decoders = {'image': tfds.decode.SkipDecoding()}
-    for record in tfds_format.serialized_examples(builder, split):
-      example = features.deserialize_example_np(record, decoders=decoders)
+    for i, example in enumerate(
+      tfds_format.examples(builder, split, decoders=decoders)
+    ):
       with Image.open(io.BytesIO(example['image'])) as image:
-        images[read] = image
-      labels[read] = example['label']
-      ids[read] = example['id']
-      read += 1
-    if read != count:
-      raise ValueError(f'{read} records where {count} should be')
+        images[i] = image
+      labels[i] = example['label']
+      ids[i] = example['id']
   order = np.argsort(ids, kind='stable')
   return images[order], labels[order]

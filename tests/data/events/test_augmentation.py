@@ -42,39 +42,27 @@ def draw_keys(batch, step=0):
 
 
 @every
-def test_frames_stay_uint8_counts_of_their_shape_but_change(name):
-  frames = draw_frames(6)
-  result = AUGMENTATIONS[name](draw_keys(6), frames)
-  assert (result.shape, result.dtype) == (frames.shape, jnp.uint8)
-  assert not np.array_equal(result, frames)
-  empty = AUGMENTATIONS[name](draw_keys(6), jnp.zeros_like(frames))
-  assert not np.any(empty)
-
-
-@every
 def test_a_sample_depends_on_its_own_key_alone(name):
   keys, frames = draw_keys(6), draw_frames(6)
   whole = AUGMENTATIONS[name](keys, frames)
+  assert (whole.shape, whole.dtype) == (frames.shape, jnp.uint8)
+  assert not np.array_equal(whole, frames)
   order = np.array([4, 1, 5, 1, 1, 0])
   np.testing.assert_array_equal(
     AUGMENTATIONS[name](keys[order], frames[order]), whole[order]
   )
   again = AUGMENTATIONS[name](draw_keys(6, step=1), frames)
   assert not np.array_equal(again, whole)
-
-
-@every
-def test_other_dtypes_and_static_images_are_refused(name):
-  frames = draw_frames(4)
+  assert not np.any(AUGMENTATIONS[name](keys, jnp.zeros_like(frames)))
   for wrong in (frames.astype(jnp.float32), frames[:, 0], frames[:3]):
     with pytest.raises(AssertionError):
-      AUGMENTATIONS[name](draw_keys(4), wrong)
+      AUGMENTATIONS[name](keys, wrong)
 
 
 # --- Rotation ---
 
 
-@pytest.mark.parametrize('side', [4, 9, 42])
+@pytest.mark.parametrize('side', [4, 9])
 def test_quarter_turns_are_exact(side):
   (frames,) = draw_frames(1, (3, side, side, 2))
   for quarters in (-2, -1, 0, 1, 2):
@@ -82,13 +70,6 @@ def test_quarter_turns_are_exact(side):
       rotate(frames, jnp.float32(90 * quarters)),
       np.rot90(frames, quarters, axes=(1, 2)),
     )
-
-
-def test_half_a_turn_of_an_oblong_frame():
-  (frames,) = draw_frames(1, (3, 7, 4, 2))
-  np.testing.assert_array_equal(
-    rotate(frames, jnp.float32(180)), frames[:, ::-1, ::-1]
-  )
 
 
 def test_a_small_angle_moves_the_rim_by_the_length_of_its_arc():
@@ -155,10 +136,6 @@ def test_cutout_is_one_whole_square_anywhere_inside():
   assert max(corners.values()) < 50
 
 
-def test_cutout_as_large_as_the_frame_leaves_nothing():
-  assert not np.any(cutout(draw_keys(3), draw_frames(3, (4, 5, 5, 2)), 5))
-
-
 # --- Dropped events ---
 
 
@@ -182,13 +159,7 @@ def test_thinned_counts_have_the_binomial_distribution(probability):
       ]
       # Standard deviations at most 0.0025.
       np.testing.assert_allclose(frequencies, binomial, atol=0.01)
-
-
-def test_dropping_nothing_everything_and_some():
-  frames = draw_frames(6)
-  np.testing.assert_array_equal(event_drop(draw_keys(6), frames, 0.0), frames)
-  assert not np.any(event_drop(draw_keys(6), frames, 1.0))
-  assert np.all(event_drop(draw_keys(6), frames, 0.3) <= frames)
+  assert not np.any(event_drop(draw_keys(2), frames, 1.0))
 
 
 def test_pixels_and_timesteps_are_thinned_independently():
@@ -243,36 +214,12 @@ def test_shares_have_the_symmetric_beta_distribution(alpha):
   np.testing.assert_array_equal(again, shares[twice])
 
 
-def test_mix_up_is_linear_with_the_two_samples_as_its_ends():
+def test_mix_up_is_linear_in_the_precision_of_what_it_mixes(x64):
   random = np.random.default_rng(1)
-  own, partner = jnp.asarray(random.normal(size=(2, 4, 3, 2)), jnp.float32)
-  shares = jnp.array([0.0, 1.0, 0.25, 0.5])
-  mixed = augmentation.mix_up(shares, own, partner)
-  np.testing.assert_array_equal(mixed[0], partner[0])
-  np.testing.assert_array_equal(mixed[1], own[1])
-  np.testing.assert_allclose(
-    mixed[2], own[2] / 4 + 3 * partner[2] / 4, rtol=1e-5
-  )
-  np.testing.assert_allclose(
-    mixed, augmentation.mix_up(1 - shares, partner, own), rtol=1e-5
-  )
-  np.testing.assert_allclose(
-    augmentation.mix_up(shares, own, own), own, rtol=1e-6
-  )
-
-
-def test_mix_up_keeps_the_precision_of_what_it_mixes(x64):
-  shares = jnp.array([0.25, 0.75], jnp.float32)
+  shares = jnp.array([0.0, 1.0, 0.25, 0.5], jnp.float32)
   for dtype in (jnp.bfloat16, jnp.float32, jnp.float64):
-    own = jnp.array([1.0, 2.0], dtype)
-    mixed = augmentation.mix_up(shares, own, 3 * own)
+    own, partner = jnp.asarray(random.integers(0, 9, (2, 4, 3, 2)), dtype)
+    mixed = augmentation.mix_up(shares, own, partner)
     assert mixed.dtype == dtype
-    np.testing.assert_array_equal(mixed, jnp.array([2.5, 3.0], dtype))
-
-
-def test_mix_up_refuses_shapes_that_do_not_belong_together():
-  for shares, partners in ((4, 3), (3, 4)):
-    with pytest.raises(AssertionError):
-      augmentation.mix_up(
-        jnp.ones(shares), jnp.ones((4, 3)), jnp.ones((partners, 3))
-      )
+    share = shares.astype(dtype)[:, None, None]
+    np.testing.assert_array_equal(mixed, partner + share * (own - partner))

@@ -12,10 +12,11 @@ from mlf_jax.errors import UserError
 from tests.data import recordings
 from tests.data.reading import (
   GOOD,
-  HEADER,
-  HEADER2,
+  READERS,
   assert_holds,
   event_lists,
+  opened_path,
+  write,
 )
 
 
@@ -37,11 +38,7 @@ def test_structured_array_back_and_forth(events, order, polarity):
 
 @pytest.mark.parametrize(
   ('sensor_size', 'kind'),
-  [
-    ((34, 1 << 15), 'int16'),
-    ((34, (1 << 15) + 1), 'int32'),
-    ((1 << 16, 34), 'int32'),
-  ],
+  [((34, 1 << 15), 'int16'), ((1 << 16, 34), 'int32')],
 )
 def test_places_on_large_sensors(sensor_size, kind):
   y, x = (side - 1 for side in sensor_size)
@@ -52,15 +49,6 @@ def test_places_on_large_sensors(sensor_size, kind):
   assert array.tolist() == events
   assert array.dtype['x'] == array.dtype['y'] == kind
   assert_holds(from_array(array, sensor_size), events, sensor_size)
-
-
-def test_places_that_no_column_can_number():
-  events = array_of([(0, 65_537, 0, 1)], x='u4')
-  for sensor_size in ((34, 70_000), (70_000, 34), (1, (1 << 16) + 1)):
-    with pytest.raises(UserError, match='1 to 65536 pixels') as info:
-      from_array(events, sensor_size)
-    assert str(sensor_size) in str(info.value)
-    assert '\n' not in str(info.value)
 
 
 def test_times_up_to_the_last_that_64_bits_hold():
@@ -83,6 +71,7 @@ def test_between_takes_its_start_and_not_its_stop():
       part = events.between(start, stop)
       assert part.t.tolist() == [time for time in t if start <= time < stop]
       assert part.sensor_size == (3, 4)
+  assert np.shares_memory(events[1:].t, events.t)
 
 
 def array_of(events, **dtypes):
@@ -95,14 +84,11 @@ def array_of(events, **dtypes):
   [
     (array_of(GOOD)[['t', 'x', 'p']], 'with fields t, x, p'),
     (np.zeros((3, 4), int), r'got shape \(3, 4\) with no fields'),
-    (array_of(GOOD).reshape(2, 2), r'shape \(2, 2\)'),
     (array_of(GOOD, t='f8'), "'t' must hold integers, got float64"),
-    (array_of(GOOD, x='f4'), "'x' must hold integers, got float32"),
     (array_of(GOOD, y='?'), "'y' must hold integers, got bool"),
     (array_of([*GOOD, (901, 0, 0, 2)]), 'event 4 has p = 2, outside 0 to 1'),
     (array_of([(0, 0, 0, -1)]), 'event 0 has p = -1'),
     (array_of([*GOOD, (901, 40, 0, 1)]), 'event 4 has x = 40, outside 0 to 39'),
-    (array_of([(0, -1, 0, 1)]), 'event 0 has x = -1'),
     (array_of([(0, 39, 34, 1)]), 'event 0 has y = 34, outside 0 to 33'),
     (array_of([*GOOD, (899, 0, 0, 1)]), 'event 4 goes .*from 900 to 899 us'),
     (
@@ -117,15 +103,6 @@ def test_wrong_structured_array(array, problem):
   assert '\n' not in str(info.value)
 
 
-def test_advice_of_the_message_sorts_stably():
-  array = array_of([(5, 9, 0, 1), (4, 8, 0, 1), (5, 3, 0, 0)])
-  with pytest.raises(UserError) as info:
-    from_array(array, (34, 40))
-  advice = str(info.value).split('first, ')[1]
-  ordered = eval(advice, {'array': array, 'np': np})
-  assert from_array(ordered, (34, 40)).x.tolist() == [8, 9, 3]
-
-
 @pytest.fixture
 def tonic():
   return pytest.importorskip('tonic')
@@ -138,45 +115,29 @@ def many_events(side, number=500):
   return [(t, *place, t % 2) for t, place in zip(times, places, strict=True)]
 
 
-def assert_same(events, array):
-  assert len(events) == len(array)
-  for field in 'txyp':
-    np.testing.assert_array_equal(getattr(events, field), array[field])
-
-
 # tonic heeds neither the valid bit nor the overflow counter nor the type of a
 # packet: only without them is there something to compare.
-@pytest.mark.parametrize(
-  ('content', 'version', 'header', 'reader'),
-  [
-    (recordings.aedat3(many_events(128), (64, 3)), 3.1, HEADER, 'read_dvs_ibm'),
-    (recordings.aedat2(many_events(128)), 2.0, HEADER2, 'read_dvs_128'),
-  ],
-)
-def test_tonic_reads_the_same_from_aedat(
-  tonic, tmp_path, monkeypatch, content, version, header, reader
-):
-  path = tmp_path / 'user01.aedat'
-  path.write_bytes(content)
+@pytest.mark.parametrize('name', READERS)
+def test_tonic_reads_the_same(tonic, tmp_path, monkeypatch, name):
+  listed = many_events(34)
+  path = opened_path(write(name, listed), tmp_path)
   read_header = tonic.io.read_aedat_header_from_file
-  assert read_header(path)[:2] == (version, len(header))
   # It returns three values, but its own readers expect two.
   monkeypatch.setattr(
     tonic.io, 'read_aedat_header_from_file', lambda name: read_header(name)[:2]
   )
-  shape, array = getattr(tonic.io, reader)(path)
-  assert shape == (128, 128)
-  if version == 2.0:
+  if name == 'n_mnist':
+    array = tonic.io.read_mnist_file(path, tonic.io.events_struct)
+  elif name == 'aedat3':
+    array = tonic.io.read_dvs_ibm(path)[1]
+  else:
+    array = tonic.io.read_dvs_128(path)[1]
     # tonic's axes of this camera are swapped, and its columns not mirrored.
     array['x'], array['y'] = 127 - array['y'], array['x'].copy()
-  assert_same(formats.read_aedat(path), array)
-
-
-def test_tonic_reads_the_same_from_n_mnist(tonic, tmp_path):
-  path = tmp_path / '00001.bin'
-  path.write_bytes(recordings.n_mnist(many_events(34)))
-  array = tonic.io.read_mnist_file(path, tonic.io.events_struct)
-  assert_same(formats.read_n_mnist(path), array)
+  events = READERS[name](path)
+  assert len(events) == len(array) == len(listed)
+  for field in 'txyp':
+    np.testing.assert_array_equal(getattr(events, field), array[field])
 
 
 def test_transforms_of_tonic_take_and_give_our_events(tonic):
@@ -194,12 +155,11 @@ def test_transforms_of_tonic_take_and_give_our_events(tonic):
 
 
 @pytest.mark.parametrize(
-  'size', [128, (128,), (34, 34, 2), (128.0, 128.0), (0, 34), None]
+  'size', [128, (34, 34, 2), (128.0, 128.0), (0, 34), (34, 70_000), None]
 )
 def test_sensor_size_is_height_and_width(size):
-  array = np.zeros(0, [('t', int), ('x', int), ('y', int), ('p', bool)])
   with pytest.raises(UserError, match=r'must be \(height, width\), 1 to 65536'):
-    from_array(array, size)
+    from_array(array_of([]), size)
 
 
 def test_columns_have_their_types_and_one_length():

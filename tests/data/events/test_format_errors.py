@@ -84,17 +84,14 @@ def test_cut_anywhere(name, block):
       assert_holds(events, expected, events.sensor_size)
 
 
-def test_gzip_cut_anywhere_or_damaged():
+def test_gzip_cut_anywhere():
   packed = gzip.compress(recordings.aedat3(GOOD))
   for cut in range(1, len(packed)):
-    damaged = packed[:cut] + bytes([packed[cut] ^ 0xFF]) + packed[cut + 1 :]
-    for content in (packed[:cut], damaged):
-      if content is damaged and cut < 10:
-        continue  # Not every byte of the header of gzip matters.
-      with pytest.raises(
-        formats.RecordingError, match=r'^recording: byte \d+: [^\n]*$'
-      ):
-        formats.read_aedat(gzip.GzipFile(fileobj=io.BytesIO(content)))
+    file = gzip.GzipFile(fileobj=io.BytesIO(packed[:cut]))
+    with pytest.raises(
+      formats.RecordingError, match=r'^recording: byte \d+: [^\n]*$'
+    ):
+      formats.read_aedat(file)
 
 
 @pytest.mark.parametrize(
@@ -124,58 +121,41 @@ def test_damaged_member_of_a_zip(method, tmp_path):
   ('content', 'problem', 'offset'),
   [
     (b'', 'it is empty', 0),
-    (b'\x00' * 100, 'no AEDAT file', 0),
     (b'# a comment\r\n' + HEADER, 'no AEDAT file', 0),
-    (b'\r\n' + HEADER, 'no AEDAT file', 0),
-    (b'#!AER-DAT\r\n', 'no version', 0),
     (b'#!AER-DAT3\r\n', 'no version', 0),
-    (b'#!AER-DAT3.1beta\r\n', 'no version', 0),
     (b'#!AER-DAT1.0\r\n', 'AEDAT 1.0 is unknown; known: 2.0, 3.1', 0),
-    (b'#!AER-DAT4.0\r\n', 'AEDAT 4.0 is unknown', 0),
-    (HEADER.replace(b'#!END-HEADER\r\n', b''), 'ends within its', 47),
-    (
-      recordings.aedat3(GOOD).replace(b'#!END-HEADER\r\n', b''),
-      '',
-      len(HEADER) - len('#!END-HEADER\r\n'),
-    ),
     (b'#!AER-DAT3.1\n#a\nb\n#!END-HEADER\n', 'without #', 16),
-    (b'#!AER-DAT3.1\n\n#!END-HEADER\n', 'without #', 13),
+    (b'#' + bytes(1 << 20), 'no AEDAT file', 0),
+    (b'#!AER-DAT2.0' + bytes(1 << 20), 'line does not end', 0),
+    (b'#!AER-DAT3.1\r\n#' + bytes(1 << 20), 'line does not end', 14),
+    (recordings.n_mnist(GOOD), 'no AEDAT file', 0),
+    (HEADER2.replace(b'2.0', b'3.1'), 'header', len(HEADER2)),
+    (
+      recordings.aedat3(GOOD, (2,)).replace(b'3.1', b'2.0'),
+      'outside the layout of a DVS128',
+      len(HEADER),
+    ),
   ],
 )
 def test_wrong_beginning(content, problem, offset):
   fails(content, problem, offset)
 
 
-@pytest.mark.parametrize('version', ['2.0', '3.1'])
-def test_header_line_that_never_ends(version):
-  endless = b'a' * (1 << 20)
-  first = f'#!AER-DAT{version}'.encode()
-  fails(b'#' + endless, 'no AEDAT file', 0)
-  fails(first + endless, 'line does not end', 0)
-  fails(first + b'\r\n#' + endless, 'line does not end', len(first) + 2)
-
-
-def test_one_format_taken_for_another():
-  for name in ('aedat3', 'aedat2'):
-    content = write(name, GOOD)
-    for block in BLOCKS:
-      fails(content, '', 0, formats.read_n_mnist, block=block)
-  fails(write('aedat3', GOOD), 'AEDAT file', 0, formats.read_n_mnist)
-  fails(recordings.n_mnist(GOOD), 'no AEDAT file', 0)
-  aedat3, aedat2 = recordings.aedat3(GOOD, (2,)), recordings.aedat2(GOOD)
-  fails(aedat3.replace(b'3.1', b'2.0', 1), 'DVS128', len(HEADER))
-  fails(aedat2.replace(b'2.0', b'3.1', 1), 'header', len(HEADER2))
-
-
-@pytest.mark.parametrize('read', [*READERS.values()])
+@pytest.mark.parametrize('read', [formats.read_aedat, formats.read_n_mnist])
 def test_errors_name_the_path(read, tmp_path):
-  for path in (tmp_path, tmp_path / 'missing', str(tmp_path / 'missing')):
+  for path in (tmp_path, str(tmp_path / 'missing')):
     with pytest.raises(UserError, match=f'^{path} cannot be opened [^\n]*$'):
       read(path)
   path = opened_path(b'12', tmp_path)
-  for file in (path, str(path)):
-    with pytest.raises(formats.RecordingError, match=f'^{path}: byte 0: '):
-      read(file)
+  with pytest.raises(formats.RecordingError, match=f'^{path}: byte 0: '):
+    read(path)
+  with pytest.raises(UserError, match="did you mean 'sort'"):
+    read(opened_path(recordings.aedat2(GOOD), tmp_path), backwards='sorted')
+
+
+def test_aedat_taken_for_n_mnist():
+  for name in ('aedat3', 'aedat2'):
+    fails(write(name, GOOD), 'is an AEDAT file', 0, formats.read_n_mnist)
 
 
 def test_file_that_cannot_be_read():
@@ -191,22 +171,12 @@ def test_file_that_cannot_be_read():
     formats.read_n_mnist(Broken(recordings.n_mnist(GOOD)))
 
 
-@pytest.mark.parametrize('name', READERS)
-def test_unknown_choice_for_times_going_back(name):
-  with pytest.raises(UserError, match="did you mean 'sort'"):
-    READERS[name](io.BytesIO(write(name, GOOD)), backwards='sorted')
-
-
-@pytest.mark.parametrize(
-  'file', [b'#!AER-DAT3.1', None, 3, io.StringIO('#!AER-DAT3.1\n')]
-)
-def test_what_is_no_binary_file(file):
-  with pytest.raises(UserError, match='binary file open for reading, not'):
-    formats.read_aedat(file)
+def test_what_is_no_binary_file():
   closed = io.BytesIO()
   closed.close()
-  with pytest.raises(UserError, match='not BytesIO'):
-    formats.read_n_mnist(closed)
+  for file in (b'#!AER-DAT3.1', None, 3, io.StringIO('#!AER-DAT3.1'), closed):
+    with pytest.raises(UserError, match='binary file open for reading, not'):
+      formats.read_aedat(file)
 
 
 # --- Impossible values ---
@@ -257,7 +227,7 @@ def test_times_in_any_order(name, times, dropped, block):
 
 @pytest.mark.parametrize(('name', 'wrap'), [('aedat2', 32), ('n_mnist', 23)])
 @every_block
-@pytest.mark.parametrize('quarters', [0.5, 1.1, 1.5, 1.9, 2])
+@pytest.mark.parametrize('quarters', [0.5, 2])
 def test_times_that_go_back_by_at_most_half_of_the_clock_do_not_wrap(
   name, wrap, block, quarters
 ):
@@ -301,14 +271,6 @@ def test_address_outside_the_sensor(
   fails(content, problem, offset, READERS[name], block=block)
 
 
-@pytest.mark.parametrize('bit', range(16, 32))
-def test_address_outside_the_layout_of_a_dvs128(bit):
-  content = bytearray(recordings.aedat2(GOOD))
-  offset = offset_of('aedat2', 2)
-  content[offset + 3 - bit // 8] |= 1 << bit % 8
-  fails(bytes(content), 'outside the layout of a DVS128', offset)
-
-
 @pytest.mark.parametrize(
   ('field', 'at'), [('<h', 0), ('<i', 4), ('<i', 12), ('<i', 20)]
 )
@@ -349,26 +311,3 @@ def test_announced_events_take_no_memory(kind, size, tmp_path):
   peak = tracemalloc.get_traced_memory()[1]
   tracemalloc.stop()
   assert peak < 1 << 20
-
-
-def test_packets_of_one_event_take_no_more_memory():
-  content = recordings.aedat3([(t, 1, 2, 1) for t in range(30_000)], (1,))
-  tracemalloc.start()
-  events = formats.read_aedat(io.BytesIO(content))
-  peak = tracemalloc.get_traced_memory()[1]
-  tracemalloc.stop()
-  assert peak < 3 * events.nbytes + (1 << 20)
-
-
-def test_packets_without_bytes_are_skipped():
-  most = 2**31 - 1
-  content = recordings.aedat3(
-    GOOD,
-    (1,),
-    between=[
-      recordings.packet3(2, b'', 0, most),
-      recordings.packet3(3, b'', most, 0),
-      recordings.packet3(most % 2**15, b'', 0, 0, overflow=most),
-    ],
-  )
-  assert_holds(formats.read_aedat(io.BytesIO(content)), GOOD)

@@ -2,8 +2,6 @@
 
 import dataclasses
 import fractions
-import functools
-import itertools
 import re
 
 import numpy as np
@@ -56,20 +54,15 @@ def frames_by_loop(spec, listed, sensor_size=SENSOR):
 
 
 downsamples = st.sampled_from([1, 2, 4, 3.04, 1.5]) | st.floats(1, 20)
-specs = st.one_of(
-  st.builds(
-    FrameSpec,
-    st.integers(1, 12),
-    st.just('window'),
-    st.integers(1, 40) | st.integers(1, 10**12),
-    downsamples,
-  ),
-  st.builds(
-    FrameSpec,
-    st.integers(1, 12),
-    st.sampled_from(['span', 'count']),
-    downsample=downsamples,
-  ),
+binnings = st.one_of(
+  st.tuples(st.just('window'), st.integers(1, 40) | st.integers(1, 10**12)),
+  st.tuples(st.sampled_from(['span', 'count']), st.just(0)),
+)
+specs = st.builds(
+  lambda steps, binning, downsample: FrameSpec(steps, *binning, downsample),
+  st.integers(1, 12),
+  binnings,
+  downsamples,
 )
 # Few pixels, so that some meet more than one event.
 places = st.tuples(
@@ -115,48 +108,6 @@ def test_padded_share_is_that_of_a_loop(spec, listed):
   assert share == pytest.approx(padded / spec.time_steps, abs=1e-12)
 
 
-@settings(max_examples=100, deadline=None)
-@given(spec=specs, listed=recordings())
-def test_edges_take_every_event_at_most_once(spec, listed):
-  edges = spec.edges(events_of(listed)).tolist()
-  assert len(edges) == spec.time_steps + 1
-  assert edges[0] == 0
-  assert edges == sorted(edges)
-  if spec.binning != 'window':
-    assert edges[-1] == len(listed)
-    # Nothing saturates with so few events.
-    assert spec.frames(events_of(listed)).sum() == len(listed)
-  if spec.binning == 'count':
-    sizes = [b - a for a, b in itertools.pairwise(edges)]
-    assert max(sizes) - min(sizes) <= 1
-
-
-@pytest.mark.parametrize('number', [254, 255, 256, 1000])
-def test_counts_stay_at_255(number):
-  listed = [(0, 3, 2, 1)] * number + [(1, 0, 0, 0)]
-  for options in (
-    {'binning': 'span'},
-    {'binning': 'count'},
-    {'window_us': 5, 'binning': 'window'},
-  ):
-    frames = to_frames(events_of(listed), 1, **options)
-    assert frames[0, 2, 3, 1] == min(number, 255)
-    assert frames[0, 0, 0, 0] == 1
-    assert np.count_nonzero(frames) == 2
-
-
-def test_rows_columns_and_polarities():
-  frames = to_frames(events_of([(7, 11, 0, 1), (27, 0, 8, 0)]), 3, 10)
-  assert frames.shape == (3, 9, 12, 2)
-  assert np.argwhere(frames).tolist() == [[0, 0, 11, 1], [2, 8, 0, 0]]
-
-
-def test_windows_are_half_open():
-  listed = [(t, 0, 0, 0) for t in (100, 109, 110, 119, 120, 130)]
-  frames = to_frames(events_of(listed), 3, 10)
-  assert frames[:, 0, 0, 0].tolist() == [2, 2, 1]
-
-
 @pytest.mark.parametrize(
   ('downsample', 'side'),
   [(1, 128), (2, 64), (4, 32), (3.04, 42), (3, 43), (128, 1), (1000, 1)],
@@ -171,15 +122,6 @@ def test_pixels_of_a_sensor_of_128(downsample, side):
   listed = [(0, 0, y, 0) for y in range(128)]
   counts = spec.frames(events_of(listed, (128, 34)))[0, :-1, 0, 0]
   assert set(counts.tolist()) <= {int(downsample), int(np.ceil(downsample))}
-
-
-@pytest.mark.parametrize('binning', ['span', 'count', 'window'])
-def test_no_events_are_empty_frames(binning):
-  spec = FrameSpec(4, binning, 5 * (binning == 'window'))
-  frames = spec.frames(events_of([]))
-  assert frames.shape == (4, 9, 12, 2)
-  assert not frames.any()
-  assert spec.padded_share(events_of([])) == 1
 
 
 def test_specifications_that_differ_have_names_that_differ():
@@ -203,50 +145,40 @@ def test_specifications_that_differ_have_names_that_differ():
     assert re.fullmatch('[a-z0-9_.]{1,60}', name)
 
 
-def test_the_largest_values_are_allowed():
+def test_the_largest_values_and_counts():
   spec = FrameSpec(10**5, 'window', 10**12, 10**4)
-  frames = spec.frames(events_of([(0, 0, 0, 0), (10**12, 11, 8, 1)]))
+  listed = [*[(0, 0, 0, 0)] * 255, *[(10**12, 11, 8, 1)] * 256]
+  frames = spec.frames(events_of(listed))
   assert frames.shape == (10**5, 1, 1, 2)
-  assert frames[0, 0, 0, 0] == frames[1, 0, 0, 1] == frames.sum() / 2 == 1
+  assert frames[0, 0, 0, 0] == frames[1, 0, 0, 1] == 255
+  assert np.count_nonzero(frames) == 2
 
 
 @pytest.mark.parametrize(
   ('arguments', 'problem'),
   [
     ((4, 'windows', 10), "'windows' is unknown.*did you mean 'window'"),
-    ((4, 'cuont'), "did you mean 'count'"),
     ((4, ''), 'known: window, span, count'),
     ((4, 'window'), r"above 0.*got 'window' with 0 us"),
-    ((4, 'window', -10), "got 'window' with -10 us"),
     ((4, 'span', 10), "got 'span' with 10 us"),
-    ((4, 'count', -10), "got 'count' with -10 us"),
-    ((0, 'span'), 'time_steps must be at least 1, got 0'),
-    ((-3, 'count'), 'time_steps must be at least 1, got -3'),
-    ((4, 'span', 0, 0.99), r'downsample must be at least 1, got 0\.99'),
-    ((4, 'span', 0, 0), 'downsample must be at least 1'),
-    ((4, 'span', 0, float('nan')), 'downsample must be at least 1'),
-    ((4, 'span', 0, float('inf')), 'downsample must be at most 10000, got inf'),
-    ((4, 'span', 0, 10_000.1), 'must be at most 10000, got 10000.1'),
-    ((100_001, 'span'), 'time_steps must be at most 100000, got 100001'),
+    ((4, 'count', -10), 'window_us must be a whole number from 0 to .*, got -'),
+    ((4, 'window', 10**12 + 1), 'from 0 to 10{12}, got 10{11}1'),
+    ((4, 'window', 0.5), 'a whole number from .*, got 0.5'),
+    ((0, 'span'), 'time_steps must be a whole number from 1 to 100000, got 0'),
+    ((100_001, 'span'), 'got 100001'),
+    (('4', 'span'), "got '4'"),
     (
-      (4, 'window', 10**12 + 1),
-      'window_us must be at most 10{12}',
+      (4, 'span', 0, 0.99),
+      'must be a number from 1 to 10000, got 0.99',
     ),
-    ((4.0, 'span'), 'time_steps must be a whole number, got 4.0'),
-    (('4', 'span'), "time_steps must be a whole number, got '4'"),
-    ((4, 'window', 0.5), 'window_us must be a whole number, got 0.5'),
-    ((4, 'span', 0, (2, 2)), r'downsample must be a number, got \(2, 2\)'),
+    ((4, 'span', 0, float('nan')), 'got nan'),
+    ((4, 'span', 0, 10_000.1), 'got 10000.1'),
+    ((4, 'span', 0, (2, 2)), r'got \(2, 2\)'),
   ],
 )
 def test_mistakes(arguments, problem):
-  names = ('time_steps', 'binning', 'window_us', 'downsample')
-  options = dict(zip(names, arguments, strict=False))
-  for make in (FrameSpec, functools.partial(to_frames, events_of([]))):
-    with pytest.raises(UserError, match=problem) as info:
-      make(**options)
-    assert '\n' not in str(info.value)
-
-
-def test_frames_are_made_of_events():
+  with pytest.raises(UserError, match=problem) as info:
+    FrameSpec(*arguments)
+  assert '\n' not in str(info.value)
   with pytest.raises(UserError, match='not of ndarray'):
     to_frames(np.zeros(3), 4, 10)
