@@ -163,11 +163,12 @@ def convert(
   ]
   todo = [task for task in tasks if not task.is_done]
   if processes is None:
+    # To start processes takes as long as the work of a unit.
     left = [recording for task in todo for recording in task.recordings]
     little = sum(recording.file.size for recording in left) < unit_bytes
     is_one_enough = little and len(left) < unit_recordings
     processes = 1 if is_one_enough else os.cpu_count()
-  _convert_units(todo, len(found.recordings), processes)
+  _convert_units(todo, len(tasks), processes)
   reports = [Report(**json.loads(task.report.read_bytes())) for task in tasks]
   shards = {
     split: [
@@ -224,13 +225,7 @@ def _convert_units(tasks: list[Task], total: int, processes: int) -> None:
   Raises:
     UserError: a unit cannot be converted, or its process was killed.
   """
-  left = sum(len(task.recordings) for task in tasks)
-  columns = (
-    *rich.progress.Progress.get_default_columns(),
-    rich.progress.MofNCompleteColumn(),
-  )
   parallel = joblib.Parallel(
-    # To start processes takes as long as the work of a unit.
     n_jobs=min(processes, len(tasks)) or 1,
     backend='loky',
     return_as='generator_unordered',
@@ -239,20 +234,20 @@ def _convert_units(tasks: list[Task], total: int, processes: int) -> None:
     initializer=_ignore_interrupts,
     idle_worker_timeout=_IDLE_S,
   )
-  with rich.progress.Progress(
-    *columns, console=rich.console.Console(stderr=True)
-  ) as progress:
-    bar = progress.add_task(
-      'Converting recordings', total=total, completed=total - left
-    )
-    try:
-      for number in parallel(joblib.delayed(convert_unit)(t) for t in tasks):
-        progress.advance(bar, number)
-    except BrokenProcessPool:
-      raise UserError(
-        'a process was killed, for want of memory perhaps: the same command '
-        'goes on where it was'
-      ) from None
+  try:
+    for _ in rich.progress.track(
+      parallel(joblib.delayed(convert_unit)(task) for task in tasks),
+      'Converting recordings',
+      total=total,
+      completed=total - len(tasks),
+      console=rich.console.Console(stderr=True),
+    ):
+      pass
+  except BrokenProcessPool:
+    raise UserError(
+      'a process was killed, for want of memory perhaps: the same command '
+      'goes on where it was'
+    ) from None
 
 
 def _ignore_interrupts() -> None:
@@ -260,11 +255,8 @@ def _ignore_interrupts() -> None:
   signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def convert_unit(task: Task) -> int:
+def convert_unit(task: Task) -> None:
   """Converts the recordings of one unit and writes its shard and its report.
-
-  Returns:
-    The number of recordings.
 
   Raises:
     UserError: a file cannot be written, or no more files be opened.
@@ -286,7 +278,6 @@ def convert_unit(task: Task) -> int:
   except (OSError, RuntimeError) as error:
     reason = ' '.join(str(getattr(error, 'strerror', None) or error).split())
     raise UserError(f'{task.shard} cannot be written ({reason})') from None
-  return len(task.recordings)
 
 
 def _serialized_samples(task: Task, report: Report) -> Iterator[bytes]:

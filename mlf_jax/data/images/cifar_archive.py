@@ -8,8 +8,7 @@ import numpy as np
 from mlf_jax.data import io
 from mlf_jax.errors import UserError
 
-_SIDE = 32
-_PIXEL_BYTES = 3 * _SIDE * _SIDE
+_PIXEL_BYTES = 3 * 32 * 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Archive:
     split_files: for each split the record files, in order.
     label_files: for each label, in the order in which the label bytes open a
       record, the text file with the names of its classes, one per line.
-    num_classes: for each label the number of classes.
+    num_classes: the same for the number of classes.
     mean: mean per channel of the training images in [0, 1], as in general use.
     std: standard deviation per channel of the same.
   """
@@ -45,14 +44,6 @@ class Archive:
   def filename(self) -> str:
     """File name under which the archive is published."""
     return self.url.rsplit('/', 1)[-1]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Records:
-  """Records of one split: images uint8 [n, 32, 32, 3], each label int64 [n]."""
-
-  images: np.ndarray
-  labels: dict[str, np.ndarray]
 
 
 # Sizes and sums as in TensorFlow Datasets (url_checksums/cifar10*.txt).
@@ -92,7 +83,7 @@ ARCHIVES = {
 
 def read_records(
   archive: Archive, path: pathlib.Path
-) -> tuple[dict[str, Records], dict[str, list[str]]]:
+) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
   """Reads the records and the names of the classes from an archive.
 
   A record is one byte per label, then 3,072 bytes of pixels: the red plane, the
@@ -103,7 +94,8 @@ def read_records(
     path: the .tar.gz file, with any number of records.
 
   Returns:
-    The records of each split, and the class names of each label.
+    The records of each split, uint8 [n, label + 3072], and the class names of
+    each label.
 
   Raises:
     UserError: the file is damaged, or is not this archive.
@@ -115,16 +107,12 @@ def read_records(
   names = [f'{archive.folder}/{file}' for file in files]
   members = io.read_tar(path, names, archive.url)
   content = {file: members[f'{archive.folder}/{file}'] for file in files}
-  splits = {}
-  for split, files in archive.split_files.items():
-    records = [_parse_records(archive, path, f, content[f]) for f in files]
-    splits[split] = Records(
-      images=np.concatenate([r.images for r in records]),
-      labels={
-        key: np.concatenate([r.labels[key] for r in records])
-        for key in archive.label_files
-      },
+  splits = {
+    split: np.concatenate(
+      [_parse_records(archive, path, file, content[file]) for file in files]
     )
+    for split, files in archive.split_files.items()
+  }
   class_names = {}
   for key, file in archive.label_files.items():
     lines = content[file].decode('utf-8', 'replace').splitlines()
@@ -139,22 +127,19 @@ def read_records(
 
 def _parse_records(
   archive: Archive, path: pathlib.Path, file: str, content: bytes
-) -> Records:
-  """Splits the content of one record file into labels and images."""
-  keys = list(archive.label_files)
-  length = len(keys) + _PIXEL_BYTES
+) -> np.ndarray:
+  """Divides the content of a record file and checks its labels."""
+  length = len(archive.num_classes) + _PIXEL_BYTES
   if not content or len(content) % length:
     raise UserError(
       f'{path}: {file} has {len(content)} bytes, not a multiple of the'
       f' {length} bytes of a record.'
     )
   records = np.frombuffer(content, np.uint8).reshape(-1, length)
-  labels = {key: records[:, i].astype(np.int64) for i, key in enumerate(keys)}
-  for key, values in labels.items():
-    if values.max() >= archive.num_classes[key]:
+  for i, (key, number) in enumerate(archive.num_classes.items()):
+    if (largest := records[:, i].max()) >= number:
       raise UserError(
-        f'{path}: {file} holds the {key} {values.max()}, but there are'
-        f' {archive.num_classes[key]} classes.'
+        f'{path}: {file} holds the {key} {largest}, but there are {number}'
+        ' classes.'
       )
-  planes = records[:, len(keys) :].reshape(-1, 3, _SIDE, _SIDE)
-  return Records(images=planes.transpose(0, 2, 3, 1), labels=labels)
+  return records

@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from mlf_jax.data import tfds_format
-from mlf_jax.data.images.cifar_archive import Archive, Records
+from mlf_jax.data.images.cifar_archive import Archive
 
 _IMAGE_SHAPE = (32, 32, 3)
 
@@ -27,7 +27,7 @@ class CifarBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def __init__(
     self,
     archive: Archive,
-    splits: dict[str, Records],
+    splits: dict[str, np.ndarray],
     class_names: dict[str, list[str]],
     data_dir: pathlib.Path,
   ):
@@ -35,7 +35,7 @@ class CifarBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     Args:
       archive: the archive that the records come from.
-      splits: the records of each split.
+      splits: the records of each split, from `read_records`.
       class_names: the names of the classes of each label.
       data_dir: the folder of all prepared data sets.
     """
@@ -71,11 +71,13 @@ class CifarBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       for split, records in self._splits.items()
     }
 
-  def _generate_examples(self, split: str, records: Records) -> Iterator:
-    for i, image in enumerate(records.images):
+  def _generate_examples(self, split: str, records: np.ndarray) -> Iterator:
+    count = len(self._class_names)
+    planes = records[:, count:].reshape(-1, *_IMAGE_SHAPE[::-1])
+    for i, image in enumerate(planes.transpose(0, 2, 3, 1)):
       png = io.BytesIO()
       Image.fromarray(image).save(png, 'PNG')
-      labels = {key: int(values[i]) for key, values in records.labels.items()}
+      labels = dict(zip(self._class_names, records[i], strict=False))
       yield i, {'id': f'{split}_{i:05d}', 'image': png.getvalue(), **labels}
 
 
