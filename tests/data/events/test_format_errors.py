@@ -1,7 +1,6 @@
 """Damaged recordings: each is an error that names the file and the byte."""
 
 import functools
-import gzip
 import io
 import itertools
 import struct
@@ -82,16 +81,6 @@ def test_cut_anywhere(name, block):
     else:
       events = read(io.BytesIO(content[:cut]), block=block)
       assert_holds(events, expected, events.sensor_size)
-
-
-def test_gzip_cut_anywhere():
-  packed = gzip.compress(recordings.aedat3(GOOD))
-  for cut in range(1, len(packed)):
-    file = gzip.GzipFile(fileobj=io.BytesIO(packed[:cut]))
-    with pytest.raises(
-      formats.RecordingError, match=r'^recording: byte \d+: [^\n]*$'
-    ):
-      formats.read_aedat(file)
 
 
 @pytest.mark.parametrize(
@@ -227,23 +216,21 @@ def test_times_in_any_order(name, times, dropped, block):
 
 @pytest.mark.parametrize(('name', 'wrap'), [('aedat2', 32), ('n_mnist', 23)])
 @every_block
-@pytest.mark.parametrize('quarters', [0.5, 2])
 def test_times_that_go_back_by_at_most_half_of_the_clock_do_not_wrap(
-  name, wrap, block, quarters
+  name, wrap, block
 ):
-  last = 2**wrap - 1
-  times = [5, last, last - int(quarters * 2 ** (wrap - 2))]
-  events = [(t, i, 33 - i, i % 2) for i, t in enumerate(times)]
-  content = write(name, events)
+  last, half = 2**wrap - 1, 2 ** (wrap - 1)
   read = functools.partial(READERS[name], block=block)
-  problem = f'from {last} to {times[2]} us; events can be put in order of time'
-  fails(content, f"{problem} by backwards='sort'", offset_of(name, 2), read)
+  content = write(name, [(last, 0, 33, 0), (last - half, 1, 32, 1)])
+  problem = f'from {last} to {last - half} us; events can be put in order of'
+  fails(
+    content, f"{problem} time by backwards='sort'", offset_of(name, 1), read
+  )
   in_order = read(io.BytesIO(content), backwards='sort')
+  assert in_order.t.tolist() == [last - half, last]
   # A microsecond more than half is a wrap.
-  further = [(last, 0, 0, 0), (2 ** (wrap - 1) - 2, 1, 1, 1)]
-  wrapped = read(io.BytesIO(write(name, further)))
-  assert in_order.t.tolist() == sorted(times)
-  assert wrapped.t.tolist() == [last, 2**wrap + 2 ** (wrap - 1) - 2]
+  content = write(name, [(last, 0, 0, 0), (last - half - 1, 1, 1, 1)])
+  assert read(io.BytesIO(content)).t.tolist() == [last, last + half - 1]
 
 
 @settings(max_examples=80, deadline=None)
@@ -274,26 +261,20 @@ def test_address_outside_the_sensor(
 @pytest.mark.parametrize(
   ('field', 'at'), [('<h', 0), ('<i', 4), ('<i', 12), ('<i', 20)]
 )
-@pytest.mark.parametrize('kind', [0, 1])
-@pytest.mark.parametrize('value', [-1, -(1 << 15)])
-def test_negative_entry_of_a_packet_header(field, at, kind, value):
-  packet = bytearray(recordings.packet3(kind, b'\x01' * 8, 8))
-  struct.pack_into(field, packet, at, value)
+def test_negative_entry_of_a_packet_header(field, at):
+  packet = bytearray(recordings.packet3(at % 2, b'\x01' * 8, 8))
+  struct.pack_into(field, packet, at, -1)
   before = recordings.aedat3(GOOD)
   fails(before + bytes(packet), 'negative entry', len(before))
 
 
-@pytest.mark.parametrize('size', [0, 4, 7, 16, 2**31 - 1])
-def test_polarity_events_have_eight_bytes(size):
-  packet = recordings.packet3(1, b'\x01' * 16, size, 1)
+def test_polarity_events_have_eight_bytes_and_no_negative_time():
   before = recordings.aedat3(GOOD)
-  fails(before + packet, f'has 8 bytes, not {size}', len(before))
-
-
-def test_negative_timestamp_in_a_packet():
-  events = struct.pack('<IiIi', 1, 0, 1, -1)
-  content = HEADER + recordings.packet3(1, events, 8)
-  fails(content, 'negative', len(HEADER) + 28 + 8)
+  for size in (0, 7, 16, 2**31 - 1):
+    packet = recordings.packet3(1, b'\x01' * 16, size, 1)
+    fails(before + packet, f'has 8 bytes, not {size}', len(before))
+  packet = recordings.packet3(1, struct.pack('<IiIi', 1, 0, 1, -1), 8)
+  fails(HEADER + packet, 'negative', len(HEADER) + 28 + 8)
 
 
 @pytest.mark.parametrize(

@@ -177,10 +177,7 @@ def test_mistakes_in_frames(name, options, message):
     ({'manual_dir': '/nowhere'}, '/nowhere does not exist. Download'),
     ({'manual_dir': __file__}, 'is none of the archives Train'),
     ({'frames': FrameSpec(2, 'span', 0, 35)}, 'at most 34, the side of the'),
-    (
-      {},
-      r'Test\.zip.*https://.*--config\.data\.manual_dir=DIR .*prepare',
-    ),
+    ({}, r'Test\.zip.*https://.*--config\.data\.manual_dir=DIR .*prepare'),
   ],
 )
 def test_mistakes_in_a_preparation(tmp_path, options, message):

@@ -52,19 +52,6 @@ def test_a_recording_depends_on_its_digit_alone(test_recordings, images):
   assert len(twins[0]) != len(twins[1]) or np.any(twins[0].t != twins[1].t)
 
 
-def test_recordings_are_sorted_within_the_sensor_and_of_both_polarities(
-  test_recordings,
-):
-  for events in test_recordings[0]:
-    assert events.sensor_size == (16, 16)
-    assert max(events.x.max(), events.y.max()) <= 15
-    assert events.t[0] >= 0 and events.t[-1] <= 99_000
-    assert np.all(np.diff(events.t) >= 0)
-    # The digit returns to its start: what became brighter became darker again.
-    assert 0.4 < events.p.mean() < 0.6
-    assert 500 < len(events) < 4000
-
-
 def test_the_path_is_a_triangle_of_three_straight_saccades(images, monkeypatch):
   quiet = dataclasses.replace(moving_digits.CAMERA, noise_hz=0.0)
   monkeypatch.setattr(moving_digits, 'CAMERA', quiet)

@@ -122,22 +122,16 @@ def convert_to_tfrecord(folder):
       split,
       deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
     )
-    shards = np.array_split(np.arange(len(records)), 2)
-    for i, shard in enumerate(shards):
-      name = f'cifar10-{split}.tfrecord-{i:05d}-of-00002'
-      with (folder / name).open('wb') as file:
-        for member in shard:
-          record = records[int(member)]
-          file.write(len(record).to_bytes(8, 'little') + b'crc.')
-          file.write(record + b'crc.')
+    name = f'cifar10-{split}.tfrecord-00000-of-00001'
+    with (folder / name).open('wb') as file:
+      for record in records:
+        file.write(len(record).to_bytes(8, 'little') + b'crc.')
+        file.write(record + b'crc.')
   for path in folder.glob('*.array_record*'):
     path.unlink()
-  info = json.loads((folder / 'dataset_info.json').read_text())
-  info['fileFormat'] = 'tfrecord'
-  for split in info['splits']:
-    half = int(split['shardLengths'][0]) // 2
-    split['shardLengths'] = [str(half), str(half)]
-  (folder / 'dataset_info.json').write_text(json.dumps(info))
+  path = folder / 'dataset_info.json'
+  info = json.loads(path.read_text()) | {'fileFormat': 'tfrecord'}
+  path.write_text(json.dumps(info))
 
 
 def test_tfrecord_folder_is_read_without_tensorflow(places):
@@ -147,11 +141,11 @@ def test_tfrecord_folder_is_read_without_tensorflow(places):
   again = load(places)
   assert again.train.split_hash == before.train.split_hash
   assert again.test.split_hash == before.test.split_hash
-  shard = folder / 'cifar10-train.tfrecord-00001-of-00002'
+  shard = folder / 'cifar10-train.tfrecord-00000-of-00001'
   shard.write_bytes(shard.read_bytes()[:-9])
   assert 'ends in the middle of a record' in one_line_error(places)
   shard.write_bytes(b'')
-  assert '10 records where 20 should be' in one_line_error(places)
+  assert '0 records where 20 should be' in one_line_error(places)
 
 
 @pytest.mark.parametrize('content', [None, bytes(1 << 16)])
@@ -322,15 +316,13 @@ def test_archive_is_downloaded_once(places, monkeypatch):
 
 @pytest.mark.parametrize('reason', ['404', 'refused', 'SHA-256'])
 def test_download_that_fails_says_what_to_do(places, monkeypatch, reason):
-  manual = places.pop('manual_dir')
-  with served(manual) as url:
-    url += '/elsewhere' * (reason == '404')
-    publish(monkeypatch, url, b'other content')
+  with served(places.pop('manual_dir')) as url:
+    publish(monkeypatch, url + '/elsewhere' * (reason == '404'), b'other')
     if reason != 'refused':
       message = one_line_error(places)
   if reason == 'refused':
     message = one_line_error(places)
-  assert f'{url}/cifar-10-binary.tar.gz' in message and reason in message
+  assert cifar.ARCHIVES['cifar10'].url in message and reason in message
   advice = 'try again' if reason == 'SHA-256' else '.manual_dir=DIR'
   assert advice in message
   assert not downloads(places)
