@@ -18,9 +18,9 @@ from mlf_jax.data.augmentation import (
   sample_keys,
 )
 from mlf_jax.data.batches import eval_batches, steps_per_epoch, train_batch
-from mlf_jax.data.dataset import Dataset, Split, from_arrays
+from mlf_jax.data.dataset import Dataset, LoadOptions, Split, from_arrays
 from mlf_jax.data.events.frames import FrameSpec
-from mlf_jax.data.registry import DATASETS, DatasetEntry, LoadOptions, load
+from mlf_jax.data.registry import DATASETS, DatasetEntry, load
 
 __all__ = [
   'AUGMENTATIONS',

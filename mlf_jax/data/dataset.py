@@ -3,12 +3,16 @@
 import dataclasses
 import functools
 import hashlib
+import typing
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Real, Shaped
 
 from mlf_jax.errors import UserError
+
+if typing.TYPE_CHECKING:
+  from mlf_jax.data.events.frames import FrameSpec
 
 _RANKS = {
   4: '[sample, height, width, channel]',
@@ -97,6 +101,27 @@ class Dataset:
     mean = jnp.asarray(self.mean, wide).reshape(per_channel)
     std = jnp.asarray(self.std, wide).reshape(per_channel)
     return ((images.astype(wide) / self.scale - mean) / std).astype(dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadOptions:
+  """Options of `load`; each is ignored or refused by data sets without it.
+
+  Attributes:
+    frames: how recordings become frames; by default those of the data set.
+    split_name: how train and test are divided if there is no official split:
+      'tail', 'head', 'random' or 'random-SEED' for cifar10_dvs.
+    data_dir: folder of prepared data sets; empty for the place that TensorFlow
+      Datasets uses, `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+    manual_dir: folder that holds the published archive, or the archive itself,
+      or for recordings the folder it was extracted to; empty to download it,
+      which only images can be. Not used if `data_dir` holds the data set.
+  """
+
+  frames: 'FrameSpec | None' = None
+  split_name: str = ''
+  data_dir: str = ''
+  manual_dir: str = ''
 
 
 def from_arrays(

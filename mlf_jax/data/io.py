@@ -46,13 +46,7 @@ DAMAGED = (
 # zipfile adds RuntimeError for what it cannot decode: encryption, a later
 # version of the format.
 _ZIP_DAMAGED = (*DAMAGED, RuntimeError)
-_TAR_DAMAGED = (
-  tarfile.TarError,
-  EOFError,
-  ValueError,
-  zlib.error,
-  gzip.BadGzipFile,
-)
+_TAR_DAMAGED = (tarfile.TarError, EOFError, ValueError, zlib.error)
 # Errors of the machine, which are no fault of a file: too many open files, no
 # memory, a file that has vanished since it was listed.
 _MACHINE = (
@@ -397,7 +391,7 @@ def _opened_tar(path: pathlib.Path, source: str = '') -> Iterator:
         pass
   except UserError:
     raise
-  except _TAR_DAMAGED as error:
+  except (*_TAR_DAMAGED, gzip.BadGzipFile) as error:
     raise UserError(
       f'{path} cannot be read as a .tar.gz archive ({error}): download it again'
       + source

@@ -1,36 +1,16 @@
 """Data sets by name."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from mlf_jax.data.dataset import Dataset
+from mlf_jax.data.dataset import Dataset, LoadOptions
 from mlf_jax.data.events import catalogue, loading, moving_digits
 from mlf_jax.data.events.frames import FrameSpec
 from mlf_jax.data.images import cifar, digits
 from mlf_jax.errors import UserError
 from mlf_jax.registry import Registry
-
-
-@dataclasses.dataclass(frozen=True)
-class LoadOptions:
-  """Options of `load`; each is ignored or refused by data sets without it.
-
-  Attributes:
-    frames: how recordings become frames; by default those of the data set.
-    split_name: how train and test are divided if there is no official split:
-      'tail', 'head', 'random' or 'random-SEED' for cifar10_dvs.
-    data_dir: folder of prepared data sets; empty for the place that TensorFlow
-      Datasets uses, `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
-    manual_dir: folder that holds the published archive, or the archive itself,
-      or for recordings the folder it was extracted to; empty to download it,
-      which only images can be. Not used if `data_dir` holds the data set.
-  """
-
-  frames: FrameSpec | None = None
-  split_name: str = ''
-  data_dir: str = ''
-  manual_dir: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +100,7 @@ def _refuse_to_load(options: LoadOptions) -> NoReturn:
 DATASETS['digits'] = DatasetEntry(lambda _: digits.load(), 10, (8, 8, 1))
 for _name, _archive in cifar.ARCHIVES.items():
   DATASETS[_name] = DatasetEntry(
-    lambda options, name=_name: cifar.load(
-      name, options.data_dir, options.manual_dir
-    ),
+    functools.partial(cifar.load, _name),
     _archive.num_classes['label'],
     (32, 32, 3),
   )
@@ -135,13 +113,7 @@ DATASETS['moving_digits'] = DatasetEntry(
 )
 for _name, _event_set in catalogue.EVENT_SETS.items():
   DATASETS[_name] = DatasetEntry(
-    lambda options, name=_name: loading.load(
-      name,
-      options.frames,
-      options.data_dir,
-      options.manual_dir,
-      options.split_name,
-    ),
+    functools.partial(loading.load, _name),
     len(_event_set.classes),
     lambda frames, size=_event_set.sensor_size: frames.shape(size),
     is_frames=True,

@@ -4,28 +4,19 @@ import pathlib
 import warnings
 
 from mlf_jax.data import splits
-from mlf_jax.data.dataset import Dataset, Split
+from mlf_jax.data.dataset import Dataset, LoadOptions, Split
 from mlf_jax.data.events.catalogue import EVENT_SETS
 from mlf_jax.data.events.formats import BACKWARDS
 from mlf_jax.data.events.frames import FrameSpec
 from mlf_jax.errors import UserError, unknown
 
 
-def load(
-  name: str,
-  frames: FrameSpec,
-  data_dir: str = '',
-  manual_dir: str = '',
-  split_name: str = '',
-) -> Dataset:
+def load(name: str, options: LoadOptions) -> Dataset:
   """Loads a data set, preparing it first if it is not prepared.
 
   Args:
     name: 'dvs_gesture', 'cifar10_dvs' or 'n_mnist'.
-    frames: how recordings become frames.
-    data_dir: the folder of prepared data sets, empty for the default one.
-    manual_dir: the recordings, see `recordings.find_recordings`.
-    split_name: how train and test of cifar10_dvs are divided, see `splits`.
+    options: how recordings become frames and are divided, and the folders.
 
   Returns:
     Images uint8 [n, time, height, width, 2], counts of events; labels int32
@@ -34,11 +25,13 @@ def load(
   Raises:
     UserError: the data set cannot be prepared or read.
   """
-  event_set = EVENT_SETS[name]
+  event_set, split_name = EVENT_SETS[name], options.split_name
   if event_set.default_split:
     # Before hours of preparation.
     split_name = splits.canonical_name(split_name)
-  directory = prepare(name, frames, data_dir, manual_dir)
+  directory = prepare(
+    name, options.frames, options.data_dir, options.manual_dir
+  )
   # It imports tensorflow_datasets, which is slow.
   from mlf_jax.data.events import tfds_store
 

@@ -10,18 +10,17 @@ import pathlib
 import warnings
 
 from mlf_jax.data import io
-from mlf_jax.data.dataset import Dataset, Split
+from mlf_jax.data.dataset import Dataset, LoadOptions, Split
 from mlf_jax.data.images.cifar_archive import ARCHIVES, Archive, read_records
 from mlf_jax.errors import UserError
 
 
-def load(name: str, data_dir: str = '', manual_dir: str = '') -> Dataset:
+def load(name: str, options: LoadOptions) -> Dataset:
   """Loads a data set, preparing it first if it is not prepared.
 
   Args:
     name: 'cifar10' or 'cifar100'.
-    data_dir: the folder of prepared data sets, empty for the default one.
-    manual_dir: the archive or its folder, empty to download it.
+    options: the folder of prepared data sets, and that of the archive.
 
   Returns:
     Images uint8 [n, 32, 32, 3], labels int32 [n] (the fine labels of
@@ -35,11 +34,11 @@ def load(name: str, data_dir: str = '', manual_dir: str = '') -> Dataset:
   from mlf_jax.data.images import cifar_tfds
 
   archive = ARCHIVES[name]
-  root = tfds_format.data_root(data_dir)
+  root = tfds_format.data_root(options.data_dir)
   directory = tfds_format.find_prepared(root / name)
   if directory is None:
     io.require_writable(root / name)  # Before a long download.
-    path = _locate_archive(archive, root, manual_dir)
+    path = _locate_archive(archive, root, options.manual_dir)
     records, class_names = read_records(archive, path)
     directory = tfds_format.download_and_prepare(
       cifar_tfds.CifarBuilder(archive, records, class_names, root)

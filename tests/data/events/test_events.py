@@ -93,7 +93,7 @@ def array_of(events, **dtypes):
     (array_of([*GOOD, (899, 0, 0, 1)]), 'event 4 goes .*from 900 to 899 us'),
     (
       array_of([*GOOD, (2**63, 0, 0, 1)], t='u8'),
-      r'event 4 has t = 9223372036854775808, not below 2\*\*63 us',
+      'event 4 has t = 9223372036854775808, outside -9223372036854775808 to',
     ),
   ],
 )
