@@ -65,11 +65,6 @@ class Task:
   shard: pathlib.Path
   report: pathlib.Path
 
-  @property
-  def is_done(self) -> bool:
-    """True if the unit was converted, now or by an earlier call."""
-    return self.report.exists() and self.shard.exists()
-
 
 @dataclasses.dataclass
 class Report:
@@ -161,7 +156,7 @@ def convert(
     )
     for i, (split, unit) in enumerate(units)
   ]
-  todo = [task for task in tasks if not task.is_done]
+  todo = [t for t in tasks if not (t.report.exists() and t.shard.exists())]
   if processes is None:
     # To start processes takes as long as the work of a unit.
     left = [recording for task in todo for recording in task.recordings]

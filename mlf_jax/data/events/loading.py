@@ -189,23 +189,22 @@ def describe_prepared(directory: pathlib.Path) -> str:
   from mlf_jax.data.events import tfds_store
 
   summary = tfds_store.read_summary(directory)
-  classes = list(next(iter(summary['samples'].values())))
-  width = max(map(len, classes))
-  names = list(summary['samples'])
+  samples = summary['samples']
   published = summary['published_recordings']
   published = f' of the {published:,} published' if published else ''
+  classes = list(next(iter(samples.values())))
+  width = max(map(len, classes))
   lines = [
     str(directory),
     f'{summary["recordings"]:,} recordings{published}, '
     f'{summary["events"]:,} events in samples',
     f'train and test are told apart by {summary["split_rule"]}',
-    ' ' * width + ''.join(f'{name:>9}' for name in names),
+    ' ' * width + ''.join(f'{name:>9}' for name in samples),
   ]
-  for label in classes:
-    counts = (summary['samples'][name][label] for name in names)
-    lines.append(f'{label:<{width}}' + ''.join(f'{c:9,}' for c in counts))
-  totals = (sum(summary['samples'][name].values()) for name in names)
-  lines.append(f'{"samples":<{width}}' + ''.join(f'{t:9,}' for t in totals))
+  totals = [sum(counts.values()) for counts in samples.values()]
+  rows = [(c, [counts[c] for counts in samples.values()]) for c in classes]
+  for name, counts in [*rows, ('samples', totals)]:
+    lines.append(f'{name:<{width}}' + ''.join(f'{c:9,}' for c in counts))
   frames = summary['frames']
   window = f' of {frames["window_us"]} us' if frames['window_us'] else ''
   lines += [
