@@ -38,7 +38,9 @@ def main(argv: list[str] | None = None) -> int:
       print(f'error: {error}', file=sys.stderr)
       return _MISTAKE
     except KeyboardInterrupt:
-      print('interrupted', file=sys.stderr)
+      print(
+        'interrupted; the same command goes on where it was', file=sys.stderr
+      )
       return 128 + signal.SIGINT
 
 

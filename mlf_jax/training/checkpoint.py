@@ -16,7 +16,7 @@ from mlf_jax.errors import UserError
 from mlf_jax.training import _serialization as serialization
 
 State = TypeVar('State')
-Which = Literal['last', 'best'] | int
+Which = Literal['last', 'best']
 Metrics = dict[str, float] | None
 
 RANKED_BY = 'test/accuracy'
@@ -29,7 +29,7 @@ logging.getLogger('absl').addFilter(
 )
 
 
-class CheckpointStore:
+class CheckpointStore(contextlib.AbstractContextManager):
   """Keeps the last few checkpoints of a run and the best one in a directory.
 
   A checkpoint is the bytes of a state, one leaf after the other, and a record:
@@ -59,8 +59,6 @@ class CheckpointStore:
       move_corrupt: False leaves corrupt checkpoints where they are, for a
         reader while another process may write there.
     """
-    if keep < 1:
-      raise UserError(f'keep must be at least 1 checkpoint, got {keep}')
     self.directory = pathlib.Path(directory).absolute()
     self._keep = keep
     self._warn = warn
@@ -77,14 +75,6 @@ class CheckpointStore:
     )
     self._accuracy: dict[int, float | None] = {}
     self._reload()
-
-  def __enter__(self) -> 'CheckpointStore':
-    """Returns the store itself."""
-    return self
-
-  def __exit__(self, *unused_exception) -> None:
-    """Closes the store."""
-    self.close()
 
   def steps(self) -> list[int]:
     """Returns the steps that have a checkpoint, in increasing order."""
@@ -143,49 +133,36 @@ class CheckpointStore:
 
     A corrupt checkpoint is reported to `warn`, moved to a directory beside the
     store (`checkpoints` -> `checkpoints_corrupt`) if `move_corrupt` is set, and
-    the last intact one is restored instead. A step that is given by its number
-    is not replaced by another.
+    the last intact one is restored instead.
 
     Args:
       template: pytree of arrays or `jax.ShapeDtypeStruct` whose structure,
         shapes, dtypes and shardings the restored state gets.
-      which: 'last', 'best' (the last one if none is ranked), or a step.
+      which: 'last', or 'best' (the last one if none is ranked).
 
     Returns:
       The step, the state, whose buffers can be donated, and the metrics it was
       saved with; None if the store is empty.
 
     Raises:
-      UserError: the checkpoint belongs to a different model, every checkpoint
-        is corrupt, or the step asked for is missing or corrupt.
+      UserError: the checkpoint belongs to a different model, or every
+        checkpoint is corrupt.
     """
     self.wait()
     self._reload()
-    steps = self.steps()
-    if isinstance(which, int):
-      if which not in steps:
-        raise UserError(
-          f'no checkpoint of step {which} in {self.directory}; there are: '
-          f'{", ".join(map(str, steps)) or "none"}'
-        )
-      candidates = [which]
-    else:
-      candidates = steps[::-1]
-      best = self.best_step()
-      if which == 'best' and best is not None:
-        candidates.remove(best)
-        candidates.insert(0, best)
-      elif which == 'best' and steps:
+    candidates, best = self.steps()[::-1], self.best_step()
+    if which == 'best' and candidates:
+      if best is None:
         self._warn(
           f'no checkpoint in {self.directory} has {RANKED_BY}: '
-          f'taking the last one, step {steps[-1]}'
+          f'taking the last one, step {candidates[0]}'
         )
-
+      candidates.sort(key=lambda step: step != best)
     for step in candidates:
       try:
         content, layout, metrics = self._read(step)
       except _CorruptError as error:
-        if not (self.directory / str(step)).exists():
+        if not self._path(step).exists():
           # The process that writes has just replaced it by a later one.
           return self.restore(template, which)
         self._report_corrupt(step, str(error))
@@ -211,7 +188,7 @@ class CheckpointStore:
     with self._write_errors():
       self._manager.wait_until_finished()
 
-  def close(self) -> None:
+  def __exit__(self, *unused_exception) -> None:
     """Waits for the last save and ends the threads that save.
 
     Raises:
@@ -232,6 +209,9 @@ class CheckpointStore:
     steps = [checkpoint.step for checkpoint in checkpoints]
     kept = {*sorted(steps)[-self._keep :], self._best_of(steps)}
     return [step in kept for step in steps]
+
+  def _path(self, step: int) -> pathlib.Path:
+    return self.directory / str(step)
 
   def _best_of(self, steps: list[int]) -> int | None:
     ranked = [step for step in steps if self._accuracy[step] is not None]
@@ -303,7 +283,7 @@ class CheckpointStore:
     except (PermissionError, MemoryError) as error:
       reason = getattr(error, 'strerror', None) or 'not enough memory'
       raise UserError(
-        f'cannot read the checkpoint {self.directory / str(step)}: {reason}'
+        f'cannot read the checkpoint {self._path(step)}: {reason}'
       ) from error
     # The type of the error depends on which bytes are damaged.
     except Exception as error:
@@ -313,26 +293,21 @@ class CheckpointStore:
     return content, layout, metrics
 
   def _report_corrupt(self, step: int, reason: str) -> None:
-    if not self._move_corrupt:
-      path = self.directory / str(step)
-      self._warn(f'the checkpoint of step {step} is corrupt: {path} {reason}')
-      return
-    source = self.directory / str(step)
-    target = self._corrupt_directory / str(step)
-    count = 1
-    while target.exists():
-      count += 1
-      target = self._corrupt_directory / f'{step}_{count}'
-    try:
-      self._corrupt_directory.mkdir(exist_ok=True)
-      source.rename(target)
-      fate = f'moved to {target}'
-    except OSError as error:
-      fate = f'left there: {error.strerror}'
-    self._warn(
-      f'the checkpoint of step {step} is corrupt: {source} {reason}; {fate}'
-    )
-    self._reload()
+    source = self._path(step)
+    line = f'the checkpoint of step {step} is corrupt: {source} {reason}'
+    if self._move_corrupt:
+      target, count = self._corrupt_directory / str(step), 1
+      while target.exists():
+        count += 1
+        target = self._corrupt_directory / f'{step}_{count}'
+      try:
+        self._corrupt_directory.mkdir(exist_ok=True)
+        source.rename(target)
+        line += f'; moved to {target}'
+      except OSError as error:
+        line += f'; left there: {error.strerror}'
+      self._reload()
+    self._warn(line)
 
   def _check_layout(
     self, template: Any, layout: serialization.Layout, step: int
@@ -345,7 +320,7 @@ class CheckpointStore:
       saved, here = layout.get(name, 'missing'), wanted.get(name, 'missing')
       if saved != here:
         raise UserError(
-          f'checkpoint {self.directory / str(step)} is of a different model or '
+          f'checkpoint {self._path(step)} is of a different model or '
           f'optimizer: {name} is {saved} there and {here} here'
         )
 

@@ -311,10 +311,8 @@ def help_text(config: ml_collections.ConfigDict) -> str:
   values, lines = flatten(config), []
   for name, field in _declared_fields_of(config).items():
     text = field.help + (f' ({field.range})' if field.range else '')
-    lines.append(f'  --config.{name}={values[name]}')
-    lines += textwrap.wrap(
-      text, 80, initial_indent=' ' * 6, subsequent_indent=' ' * 6
-    )
+    explained = textwrap.indent(textwrap.fill(text, 74), ' ' * 6)
+    lines.append(f'  --config.{name}={values[name]}\n{explained}')
   return '\n'.join(lines)
 
 
@@ -343,7 +341,7 @@ def from_json(stored: Mapping) -> ml_collections.ConfigDict:
   """
   try:
     config = default(**{name: stored[name]['name'] for name in _CHOSEN})
-    config.update(ml_collections.ConfigDict(_tuples(stored)))
+    config.update(stored)
   except UserError:
     raise
   except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -354,21 +352,17 @@ def from_json(stored: Mapping) -> ml_collections.ConfigDict:
   return config
 
 
-def _tuples(value):
-  if isinstance(value, Mapping):
-    return {k: _tuples(v) for k, v in value.items()}
-  return tuple(value) if isinstance(value, list) else value
-
-
 def differing_fields(ours: Mapping, theirs: Mapping) -> list[str]:
   """Lists the fields whose values differ, with both values."""
   ours, theirs = flatten(ours), flatten(theirs)
-  absent = 'absent'
-  return [
-    f'config.{field}: {ours.get(field, absent)!r} here, '
-    f'{theirs.get(field, absent)!r} there'
+  pairs = {
+    field: (ours.get(field, 'absent'), theirs.get(field, 'absent'))
     for field in sorted(ours.keys() | theirs.keys())
-    if ours.get(field, absent) != theirs.get(field, absent)
+  }
+  return [
+    f'config.{field}: {here!r} here, {there!r} there'
+    for field, (here, there) in pairs.items()
+    if here != there
   ]
 
 

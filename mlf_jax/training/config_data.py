@@ -1,5 +1,6 @@
 """The data of a configuration: loaded by name, or arrays of the user's own."""
 
+import dataclasses
 import functools
 import hashlib
 
@@ -19,19 +20,16 @@ def load_options(config: ml_collections.ConfigDict) -> data.LoadOptions:
     UserError: the split or the frames of recordings are wrong.
   """
   settings, entry = config.data, data.DATASETS[config.data.name]
-  storage = {
-    'data_dir': settings.get('dir', ''),
-    'manual_dir': settings.get('manual_dir', ''),
-  }
+  options = data.LoadOptions(
+    data_dir=settings.get('dir', ''), manual_dir=settings.get('manual_dir', '')
+  )
   if entry.frames is None:
-    return data.LoadOptions(**storage)
+    return options
   if bool(settings.split) != bool(entry.default_split):
+    allowed = 'such as' if entry.default_split else 'nothing but'
     raise UserError(
-      f"config.data.split must not be '' for {settings.name}, which does not "
-      f'come divided; {entry.default_split!r} is its default'
-      if entry.default_split
-      else f"config.data.split must be '' for {settings.name}, which comes "
-      f'divided into training and test samples, got {settings.split!r}'
+      f'config.data.split {settings.split!r} is not for {settings.name}, '
+      f'{allowed} {entry.default_split!r} is'
     )
   try:
     if settings.split:
@@ -44,7 +42,7 @@ def load_options(config: ml_collections.ConfigDict) -> data.LoadOptions:
     )
   except UserError as error:
     raise UserError(f'config.data: {error}') from None
-  return data.LoadOptions(frames=frames, split_name=settings.split, **storage)
+  return dataclasses.replace(options, frames=frames, split_name=settings.split)
 
 
 def sample_spec(
@@ -63,10 +61,8 @@ def sample_spec(
       impossible for such samples.
   """
   name, entry = config.data.name, data.DATASETS[config.data.name]
-  shape, num_classes = (
-    entry.shape(load_options(config).frames),
-    entry.num_classes,
-  )
+  shape = entry.shape(load_options(config).frames)
+  num_classes, time_steps = entry.num_classes, config.model.time_steps
   if num_classes is None:
     if dataset is None:
       raise UserError(
@@ -81,10 +77,10 @@ def sample_spec(
       "of one's own needs a configuration of default_config(data='arrays') or "
       "default_config(data='frame_arrays')"
     )
-  time_steps = config.model.time_steps
   if entry.is_frames != (len(shape) == 4):
-    kind = 'frames' if len(shape) == 4 else 'images'
-    fitting = 'frame_arrays' if len(shape) == 4 else 'arrays'
+    kind, fitting = (
+      ('images', 'arrays') if entry.is_frames else ('frames', 'frame_arrays')
+    )
     raise UserError(
       f'the dataset holds {kind} of shape {shape}, but config.data.name is '
       f'{name!r}; start from default_config(data={fitting!r})'
@@ -106,18 +102,15 @@ def _check_augmentation(config, entry, shape):
         f'config.augment.{field} must be {type(augment[field])()} for {name}: '
         f'{reason}'
       )
-  side = min(shape[-3:-1])
-  for field in ('crop_padding', 'translation', 'cutout'):
-    if augment.get(field, 0) > side:
+  side = min(shape[-3:-1]), f'the side of the images of {name}'
+  last = config.model.time_steps - 1, 'less than config.model.time_steps'
+  limits = {'crop_padding': side, 'translation': side, 'cutout': side}
+  for field, (limit, reason) in (limits | {'time_shift': last}).items():
+    if augment.get(field, 0) > limit:
       raise UserError(
-        f'config.augment.{field} must be at most {side}, the side of the '
-        f'images of {name}, got {augment[field]}'
+        f'config.augment.{field} must be at most {limit}, {reason}, got '
+        f'{augment[field]}'
       )
-  if augment.get('time_shift', 0) >= config.model.time_steps:
-    raise UserError(
-      'config.augment.time_shift must be below config.model.time_steps '
-      f'{config.model.time_steps}, got {augment.time_shift}'
-    )
   if data.needs_partners(augment) and config.batch_size < 2:
     raise UserError(
       'config.augment.mixup needs a config.batch_size of at least 2, got '
@@ -143,14 +136,9 @@ def with_digest(
   """
   if dataset is None or 'digest' not in config.data:
     return config
-  parts = (
-    dataset.train.split_hash,
-    dataset.test.split_hash,
-    dataset.num_classes,
-    dataset.scale,
-    dataset.mean,
-    dataset.std,
-  )
+  hashes = dataset.train.split_hash, dataset.test.split_hash
+  scaling = dataset.scale, dataset.mean, dataset.std
+  parts = (*hashes, dataset.num_classes, *scaling)
   config = config.copy_and_resolve_references()
   config.data.digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
   return config

@@ -20,47 +20,52 @@ from mlf_jax.training import config as config_lib
 from mlf_jax.training import config_data
 from mlf_jax.training import workdir as workdir_lib
 from mlf_jax.training.checkpoint import CheckpointStore
-from mlf_jax.training.losses import LOSSES, Loss
+from mlf_jax.training.losses import LOSSES
 from mlf_jax.training.optimizer import make_optimizer
 from mlf_jax.training.sharding import AXIS, DataParallel
 from mlf_jax.training.state import TrainState, init_state
-from mlf_jax.training.step import Normalize, eval_step
+from mlf_jax.training.step import eval_step
 
 
 def make_evaluator(
+  config: ml_collections.ConfigDict,
   model: nn.Module,
-  loss: Loss,
-  normalize: Normalize,
+  dataset: data.Dataset,
   parallel: DataParallel,
-  split: data.Split,
-  batch_size: int,
 ) -> Callable[[dict], dict[str, float]]:
-  """Makes a function that evaluates variables on a whole split.
+  """Makes a function that evaluates variables on all test samples.
 
   Args:
+    config: the configuration.
     model: the network; its `axis_name` is that of `parallel`.
-    loss: the loss.
-    normalize: maps raw images to the network's input.
+    dataset: the data set.
     parallel: devices to evaluate on.
-    split: samples to evaluate.
-    batch_size: samples per step, on all devices together.
 
   Returns:
     A function of `params` and `batch_stats` that returns `test/loss` and
     `test/accuracy`.
   """
   step = parallel.parallelize(
-    functools.partial(eval_step, model=model, loss=loss, normalize=normalize)
+    functools.partial(
+      eval_step,
+      model=model,
+      loss=LOSSES[config.loss],
+      normalize=config_data.normalizer(config, dataset),
+    )
   )
+  # Checkpoints may be evaluated on another number of devices than they were
+  # trained on, which need not divide the configured batch.
+  n = parallel.num_devices
+  batch_size = -(-config.eval_batch_size // n) * n
 
   def evaluate_variables(variables):
     sums = None
-    for batch in data.eval_batches(split, batch_size):
+    for batch in data.eval_batches(dataset.test, batch_size):
       new = step(variables, parallel.shard_batch(batch))
       sums = new if sums is None else jax.tree.map(jnp.add, sums, new)
     # Whole numbers are exact in Python's floats, and so the accuracy is.
     sums = {name: float(value) for name, value in sums.items()}
-    assert sums['count'] == len(split), 'each sample exactly once'
+    assert sums['count'] == len(dataset.test), 'each sample exactly once'
     return {
       'test/loss': sums['loss'] / sums['count'],
       'test/accuracy': sums['correct'] / sums['count'],
@@ -149,29 +154,21 @@ def evaluate(
 
   # --- Test samples ---
   dataset = config_data.load_dataset(config, dataset)
-  test = dataset.test
-  if test.images.ndim == 5:
-    available = test.images.shape[1]
-    if time_steps > available:
+  images = dataset.test.images
+  if images.ndim == 5:
+    if time_steps > images.shape[1]:
       raise UserError(
-        f'--time_steps {time_steps}: {dataset.name} has {available} frames per '
-        'sample'
+        f'--time_steps {time_steps}: {dataset.name} has {images.shape[1]} '
+        'frames per sample'
       )
-    test = dataclasses.replace(test, images=test.images[:, :time_steps])
+    test = dataclasses.replace(dataset.test, images=images[:, :time_steps])
+    dataset = dataclasses.replace(dataset, test=test)
 
   # --- Evaluation ---
   parallel = DataParallel(config.parallel)
-  # This number of devices may not divide the batches of training evenly.
-  n = parallel.num_devices
   with jax.enable_x64(config_lib.is_float64(config)):
-    evaluator = make_evaluator(
-      model.clone(time_steps=time_steps, axis_name=AXIS),
-      LOSSES[config.loss],
-      config_data.normalizer(config, dataset),
-      parallel,
-      test,
-      batch_size=-(-config.eval_batch_size // n) * n,
-    )
+    model = model.clone(time_steps=time_steps, axis_name=AXIS)
+    evaluator = make_evaluator(config, model, dataset, parallel)
     line = {
       'step': step,
       'checkpoint': checkpoint,

@@ -1,5 +1,6 @@
 """Lines of metrics: summed over steps, written to files and the terminal."""
 
+import contextlib
 import errno
 import json
 import logging
@@ -10,9 +11,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import rich.console
 import rich.progress
-from rich.table import Column
+import rich.table
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -32,6 +34,10 @@ class TrainLogger:
 
   A step takes the time from its dispatch, or from the end of the step before it
   if that is later, until it is done: evaluations and checkpoints are left out.
+
+  Attributes:
+    partial_sums: sums over the steps since the last line, to be kept in a
+      checkpoint.
   """
 
   def __init__(
@@ -59,17 +65,13 @@ class TrainLogger:
     self._timeline = timeline
     self._batch_size = batch_size
     self._clock = clock
-    self._sums = {name: (stored or {}).get(name, 0.0) for name in _SUMS}
-    # The steps of the line, and all steps and evaluations, of this process.
-    self._line, self._steps, self._evaluations = _Timer(), _Timer(), _Timer()
+    self.partial_sums = {n: (stored or {}).get(n, 0.0) for n in _SUMS}
+    # Number and seconds of the steps of this line, and of all steps and
+    # evaluations of this process.
+    self._line, self._steps, self._evaluations = np.zeros((3, 2))
     self._last_time = clock()
     self._last_metrics: Mapping[str, float] = {}
     self._reported_skips = 0
-
-  @property
-  def partial_sums(self) -> dict[str, float]:
-    """Sums over the steps since the last line, to be kept in a checkpoint."""
-    return dict(self._sums)
 
   def start_clock(self) -> None:
     """Starts the time of the next step, when no other step is under way."""
@@ -86,12 +88,12 @@ class TrainLogger:
     """
     now = self._clock()
     for timer in (self._line, self._steps):
-      timer.add(now - self._last_time)
+      timer += 1, now - self._last_time
     self._last_time, self._last_metrics = now, metrics
     if not metrics['skipped_in_row']:
       for name in ('loss', 'accuracy'):
-        self._sums[f'line/{name}'] += float(metrics[name])
-      self._sums['line/finite_steps'] += 1
+        self.partial_sums[f'line/{name}'] += float(metrics[name])
+      self.partial_sums['line/finite_steps'] += 1
     self._progress.advance(step)
     if self._timeline.is_log_step(step) and not self._timeline.is_eval(step):
       self.write_line(step)
@@ -105,7 +107,7 @@ class TrainLogger:
       step: number of the step.
       test_metrics: metrics of the evaluation.
     """
-    self._evaluations.add(self._clock() - self._last_time)
+    self._evaluations += 1, self._clock() - self._last_time
     self.write_line(step, test_metrics)
     self._progress.say(
       f'step {step}  epoch {self._timeline.epoch(step)}  '
@@ -122,58 +124,35 @@ class TrainLogger:
       step: number of the last step.
       test_metrics: metrics of an evaluation, for the same line.
     """
-    if not self._line.count:
+    count, seconds = self._line
+    if not count:
       return
-    loss, accuracy, steps = self._sums.values()
+    loss, accuracy, steps = self.partial_sums.values()
     skipped = int(self._last_metrics['skipped_steps'])
-    samples_per_second = (
-      self._line.count * self._batch_size / max(self._line.seconds, 1e-9)
-    )
     line = {
       'train/loss': loss / steps if steps else math.nan,
       'train/accuracy': accuracy / steps if steps else math.nan,
       'train/learning_rate': float(self._last_metrics['learning_rate']),
       'train/skipped_steps': skipped,
       **(test_metrics or {}),
-      'train/samples_per_second': samples_per_second,
+      'train/samples_per_second': count * self._batch_size / max(seconds, 1e-9),
     }
-    self._sums, self._line = dict.fromkeys(_SUMS, 0.0), _Timer()
+    self.partial_sums, self._line = dict.fromkeys(_SUMS, 0.0), np.zeros(2)
     epoch = self._timeline.epoch(step)
     self._log.write(step, epoch, line)
-    self._progress.update(
-      step,
-      epoch,
-      line['train/loss'],
-      line['train/accuracy'],
-      samples_per_second,
-      (self._timeline.num_steps - step) * self._steps.mean
-      + self._timeline.evaluations_after(step) * self._evaluations.mean,
-    )
+    seconds_left = 0.0
+    for remaining, (count, seconds) in (
+      (self._timeline.num_steps - step, self._steps),
+      (self._timeline.evaluations_after(step), self._evaluations),
+    ):
+      seconds_left += remaining * seconds / max(count, 1)
+    self._progress.update(step, epoch, line, seconds_left)
     if skipped > self._reported_skips:
       self._reported_skips = skipped
       self._progress.say(
         f'warning: {skipped} steps skipped so far, whose loss, gradient or '
         'update was not finite'
       )
-
-  def flush(self) -> None:
-    """Waits until all lines are on disk."""
-    self._log.flush()
-
-
-class _Timer:
-  """Number and total time of steps or evaluations."""
-
-  def __init__(self):
-    self.count, self.seconds = 0, 0.0
-
-  def add(self, seconds):
-    self.count += 1
-    self.seconds += seconds
-
-  @property
-  def mean(self):
-    return self.seconds / max(self.count, 1)
 
 
 class MetricsLog:
@@ -184,27 +163,40 @@ class MetricsLog:
   `tensorboard/`; they show NaN as it is.
   """
 
-  def __init__(self, workdir: str | pathlib.Path):
-    """Opens the log of a run, to append to it.
+  def __init__(self, workdir: str | pathlib.Path, step: int = 0):
+    """Opens the log of a run and removes what is later than a checkpoint.
 
     Args:
       workdir: directory of the run, made if it does not exist.
+      step: step of the checkpoint that training continues from, 0 for the
+        first. Later lines and half a line are removed, and TensorBoard is told
+        to hide later events.
 
     Raises:
       UserError: it cannot be written to.
     """
     self._path = pathlib.Path(workdir) / 'metrics.jsonl'
-    self._events_directory = self._path.with_name('tensorboard')
-    self._events: EventsWriter | None = None
-    self._resumed_step: int | None = None
-    with write_errors(self._events_directory):
-      self._events_directory.mkdir(parents=True, exist_ok=True)
-    self._open()
+    folder = self._path.with_name('tensorboard')
+    with write_errors(self._path):
+      folder.mkdir(parents=True, exist_ok=True)
+      if self._path.exists():
+        io.write_atomically(self._path, self._lines_until(step))
+      self._file = open(self._path, 'ab', buffering=0)  # noqa: SIM115
+      # tensorboardX's `SummaryWriter` would write from a thread of its own,
+      # which its `flush` does not wait for. The name of the file holds whole
+      # seconds; with nanoseconds too, runs that follow each other within a
+      # second have files of their own, in TensorBoard's order.
+      self._events = EventsWriter(str(folder / 'events'), f'.{time.time_ns()}')
+      # TensorBoard hides earlier events of this step and later ones.
+      start = SessionLog(status=SessionLog.START)
+      self._events.write_event(
+        Event(wall_time=time.time(), step=step + 1, session_log=start)
+      )
 
   def write(
     self, step: int, epoch: float, scalars: Mapping[str, float]
   ) -> None:
-    """Appends one line.
+    """Appends one line, which is on disk when this returns.
 
     Args:
       step: number of training steps so far.
@@ -222,90 +214,29 @@ class MetricsLog:
       content = line.encode() + b'\n'
       if self._file.write(content) < len(content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-      if self._events is None:
-        self._events = self._open_events()
+      # Otherwise a crash could lose lines and keep a later checkpoint.
+      os.fsync(self._file.fileno())
       for name, value in scalars.items():
+        scalar = summary.scalar(name, value)
         self._events.write_event(
-          Event(
-            wall_time=time.time(),
-            step=step,
-            summary=summary.scalar(name, value),
-          )
+          Event(wall_time=time.time(), step=step, summary=scalar)
         )
       # A TensorBoard that is watching shows the line at once.
       self._events.flush()
 
-  def resume(self, step: int) -> None:
-    """Removes lines after a checkpoint, before training continues from it.
-
-    A run that starts anew in a directory that has been used resumes from 0.
-
-    Args:
-      step: step of the checkpoint. Later lines and half a line are removed,
-        and TensorBoard is told to hide later events.
-
-    Raises:
-      UserError: the file cannot be written.
-    """
+  def close(self) -> None:
+    """Closes the files."""
     self._file.close()
+    self._events.close()
+
+  def _lines_until(self, step: int) -> bytes:
+    """Whole lines of the file up to a step."""
     kept = []
     for line in self._path.read_bytes().splitlines():
-      try:
-        whole = json.loads(line)['step'] <= step
-      except (ValueError, TypeError, KeyError):
-        whole = False
-      if whole:
-        kept.append(line + b'\n')
-    with write_errors(self._path):
-      io.write_atomically(self._path, b''.join(kept))
-    self._resumed_step = step
-    self._open()
-
-  def flush(self) -> None:
-    """Waits until all lines are on disk.
-
-    Called before a checkpoint is saved: otherwise a crash could lose the lines
-    between two checkpoints and keep the later checkpoint.
-
-    Raises:
-      UserError: the file cannot be written.
-    """
-    with write_errors(self._path):
-      os.fsync(self._file.fileno())
-
-  def close(self) -> None:
-    """Waits until all lines are on disk and closes the files."""
-    self.flush()
-    self._file.close()
-    if self._events is not None:
-      self._events.close()
-      self._events = None
-
-  def _open(self) -> None:
-    with write_errors(self._path):
-      self._file = open(self._path, 'ab', buffering=0)  # noqa: SIM115
-
-  def _open_events(self) -> EventsWriter:
-    """Opens an event file when there is something to write to it.
-
-    tensorboardX's `SummaryWriter` would write from a thread of its own, which
-    its `flush` does not wait for.
-    """
-    # The name holds whole seconds. With nanoseconds too, runs that follow each
-    # other within a second have files of their own, in TensorBoard's order.
-    events = EventsWriter(
-      str(self._events_directory / 'events'), f'.{time.time_ns()}'
-    )
-    if self._resumed_step is not None:
-      # TensorBoard then hides earlier events of this step and later ones.
-      events.write_event(
-        Event(
-          wall_time=time.time(),
-          step=self._resumed_step + 1,
-          session_log=SessionLog(status=SessionLog.START),
-        )
-      )
-    return events
+      with contextlib.suppress(ValueError, TypeError, KeyError):
+        if json.loads(line)['step'] <= step:
+          kept.append(line + b'\n')
+    return b''.join(kept)
 
 
 class Progress:
@@ -325,13 +256,10 @@ class Progress:
     console = rich.console.Console()
     self._bar = None
     if sys.stdout.isatty() and not console.is_dumb_terminal:
+      width = 2 * len(f'{total_steps}') + 1
+      column = rich.table.Column(no_wrap=True, min_width=width)
       self._bar = rich.progress.Progress(
-        rich.progress.TextColumn(
-          '{task.completed}/{task.total}',
-          table_column=Column(
-            no_wrap=True, min_width=len(f'{total_steps}') * 2 + 1
-          ),
-        ),
+        rich.progress.MofNCompleteColumn(table_column=column),
         rich.progress.BarColumn(bar_width=None),
         rich.progress.TextColumn('{task.fields[status]}', markup=False),
         console=console,
@@ -358,28 +286,21 @@ class Progress:
       self._bar.update(self._task, completed=step)
 
   def update(
-    self,
-    step: int,
-    epoch: int,
-    loss: float,
-    accuracy: float,
-    samples_per_second: float,
-    seconds_left: float,
+    self, step: int, epoch: int, line: Mapping[str, float], seconds_left: float
   ) -> None:
     """Shows the numbers of a line.
 
     Args:
       step: number of training steps so far.
       epoch: number of the epoch.
-      loss: mean training loss.
-      accuracy: training accuracy, from 0 to 1.
-      samples_per_second: throughput of training.
+      line: metrics of training.
       seconds_left: expected seconds until training ends.
     """
     minutes, seconds = divmod(round(seconds_left), 60)
     status = (
-      f'loss {loss:.4f}  accuracy {accuracy:.3f}  '
-      f'{samples_per_second:.0f} samples/s  '
+      f'loss {line["train/loss"]:.4f}  '
+      f'accuracy {line["train/accuracy"]:.3f}  '
+      f'{line["train/samples_per_second"]:.0f} samples/s  '
       f'{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}'
     )
     if self._bar is None:

@@ -79,13 +79,11 @@ def compile_step(
       lambda: init_state(model, optimizer, 0, shape, config.ema_decay > 0)
     )
 
-    def with_batch_size(on_host, on_device):
-      # `pmap` has an axis of devices before the axis of the batch.
-      shape = list(on_device.shape)
-      shape[on_device.ndim - on_host.ndim] = batch_size
-      return jax.ShapeDtypeStruct(
-        shape, on_device.dtype, sharding=on_device.sharding
-      )
+    def with_batch_size(array):
+      # `pmap` has an axis of one device before the axis of the two samples.
+      shape = list(array.shape)
+      shape[shape.index(2)] = batch_size
+      return jax.ShapeDtypeStruct(shape, array.dtype, sharding=array.sharding)
 
     step = functools.partial(
       train_step,
@@ -94,13 +92,8 @@ def compile_step(
       config=config,
       normalize=config_data.normalizer(config, samples),
     )
-    return (
-      parallel.parallelize(step, donate=True)
-      .lower(
-        state, jax.tree.map(with_batch_size, batch, parallel.shard_batch(batch))
-      )
-      .compile()
-    )
+    batch = jax.tree.map(with_batch_size, parallel.shard_batch(batch))
+    return parallel.parallelize(step, donate=True).lower(state, batch).compile()
 
 
 def measure(config: ml_collections.ConfigDict, batch_size: int) -> int:

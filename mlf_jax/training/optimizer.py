@@ -59,28 +59,27 @@ def make_optimizer(
   """
   c = config.optimizer
 
-  def rule(learning_rate):
+  def chain(learning_rate):
     if c.name == 'adamw':
-      return optax.adamw(
-        learning_rate,
-        b1=c.momentum,
-        weight_decay=c.weight_decay,
-        nesterov=c.nesterov,
-      )
-    return optax.chain(
-      optax.add_decayed_weights(c.weight_decay),
-      optax.sgd(learning_rate, c.momentum or None, nesterov=c.nesterov),
-    )
-
-  def clipped(learning_rate):
-    if not c.clip_norm:
-      return rule(learning_rate)
-    return optax.chain(
-      optax.clip_by_global_norm(c.clip_norm), rule(learning_rate)
-    )
+      rules = [
+        optax.adamw(
+          learning_rate,
+          c.momentum,
+          weight_decay=c.weight_decay,
+          nesterov=c.nesterov,
+        )
+      ]
+    else:
+      rules = [
+        optax.add_decayed_weights(c.weight_decay),
+        optax.sgd(learning_rate, c.momentum or None, nesterov=c.nesterov),
+      ]
+    if c.clip_norm:
+      rules.insert(0, optax.clip_by_global_norm(c.clip_norm))
+    return optax.chain(*rules)
 
   # This keeps the learning rate in the state, where it can be read.
-  optimizer = optax.inject_hyperparams(clipped)(learning_rate=schedule)
+  optimizer = optax.inject_hyperparams(chain)(learning_rate=schedule)
   if c.accumulate_steps > 1:
     steps = optax.MultiSteps(optimizer, c.accumulate_steps)
     optimizer = steps.gradient_transformation()

@@ -38,6 +38,11 @@ class DataParallel:
 
   A step is a pure function of (replicated, batch) that averages over the axis
   `AXIS` itself. The state stays replicated. Both kinds give the same numbers.
+
+  Attributes:
+    num_devices: number of devices that a batch is divided among.
+    divided: sharding of a batch under 'shard_map', one part per device.
+    replicated: sharding of the state, a copy on every device.
   """
 
   def __init__(self, kind: str = 'shard_map', devices=None):
@@ -49,24 +54,12 @@ class DataParallel:
     """
     self._kind = kind
     self._devices = list(devices or _local_devices())
+    self.num_devices = len(self._devices)
     self._mesh = jax.sharding.Mesh(
       np.array(self._devices), (AXIS,), axis_types=(AxisType.Auto,)
     )
-
-  @property
-  def num_devices(self) -> int:
-    """Number of devices that a batch is divided among."""
-    return len(self._devices)
-
-  @property
-  def divided(self) -> NamedSharding:
-    """Sharding of a batch under 'shard_map': one part per device."""
-    return NamedSharding(self._mesh, PartitionSpec(AXIS))
-
-  @property
-  def replicated(self) -> NamedSharding:
-    """Sharding of the state: a copy on every device."""
-    return NamedSharding(self._mesh, PartitionSpec())
+    self.divided = NamedSharding(self._mesh, PartitionSpec(AXIS))
+    self.replicated = NamedSharding(self._mesh, PartitionSpec())
 
   def shard_batch(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     """Sends each device its part of a batch, [batch, ...]."""

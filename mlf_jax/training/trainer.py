@@ -23,7 +23,6 @@ from mlf_jax.training import workdir as workdir_lib
 from mlf_jax.training.checkpoint import CheckpointStore
 from mlf_jax.training.evaluation import make_evaluator
 from mlf_jax.training.logging import MetricsLog, Progress, TrainLogger
-from mlf_jax.training.losses import LOSSES
 from mlf_jax.training.optimizer import make_optimizer, make_schedule
 from mlf_jax.training.sharding import AXIS, DataParallel
 from mlf_jax.training.state import TrainState, init_state
@@ -33,6 +32,8 @@ from mlf_jax.training.timeline import Timeline
 # The host may run ahead of the devices by this many steps: enough to keep them
 # busy, and few enough for the memory of their batches not to matter.
 _STEPS_IN_FLIGHT = 8
+# The packages that decide the numbers of a run.
+_PACKAGES = ('mlf_jax', 'jax', 'jaxlib', 'flax', 'optax')
 
 
 class Interrupted(Exception):
@@ -88,9 +89,8 @@ def _train(config, dataset, workdir):
   sample_shape, num_classes = config_data.sample_spec(config, dataset)
   model = config_lib.build_model(config, num_classes, AXIS)
   config = config_data.with_digest(config, dataset)
-  workdir = pathlib.Path(
-    workdir or workdir_lib.default_workdir(config)
-  ).expanduser()
+  workdir = workdir or workdir_lib.default_workdir(config)
+  workdir = pathlib.Path(workdir).expanduser()
   result = workdir_lib.finished_result(workdir, config)
   if result is not None:
     print(
@@ -101,7 +101,6 @@ def _train(config, dataset, workdir):
 
   # --- Data, optimiser and first state: no directory yet ---
   dataset = config_data.load_dataset(config, dataset)
-  normalize = config_data.normalizer(config, dataset)
   timeline = Timeline(
     config, data.steps_per_epoch(dataset.train, config.batch_size)
   )
@@ -109,16 +108,12 @@ def _train(config, dataset, workdir):
     config, make_schedule(config, timeline.steps_per_epoch, timeline.num_steps)
   )
   state = init_state(
-    model,
-    optimizer,
-    config.seed,
-    sample_shape,
-    ema=config.ema_decay > 0,
+    model, optimizer, config.seed, sample_shape, config.ema_decay > 0
   )
   state = jax.device_put(state, parallel.replicated)
 
   with contextlib.ExitStack() as stack:
-    # --- Directory, log and checkpoints ---
+    # --- Directory and checkpoints ---
     result = stack.enter_context(workdir_lib.claimed_workdir(workdir, config))
     if result is not None:  # Another process has just finished the run.
       return result
@@ -128,9 +123,8 @@ def _train(config, dataset, workdir):
         workdir / 'checkpoints', config.keep_checkpoints, warnings.append
       )
     )
-    log = stack.enter_context(contextlib.closing(MetricsLog(workdir)))
 
-    # --- Continue from the last checkpoint ---
+    # --- Continue from the last checkpoint, and the log up to it ---
     restored = store.restore(state)
     for line in warnings:
       print(f'warning: {line}')
@@ -140,12 +134,14 @@ def _train(config, dataset, workdir):
       print(f'continuing from step {start_step} in {workdir}')
     elif workdir_lib.best_evaluation(workdir) is not None:
       print(f'warning: no checkpoint in {workdir}: training anew from step 0')
-    log.resume(start_step)
+    log = stack.enter_context(
+      contextlib.closing(MetricsLog(workdir, start_step))
+    )
     began = time.monotonic() - stored.get('wall_seconds', 0.0)
 
     # --- Compile the training step ---
     num_parameters = state.num_parameters
-    devices = 'device' if parallel.num_devices == 1 else 'devices'
+    devices = f'device{"s" * (parallel.num_devices > 1)}'
     print(
       f'{config.model.name} with {num_parameters:,} parameters, '
       f'T = {config.model.time_steps}\n'
@@ -175,7 +171,7 @@ def _train(config, dataset, workdir):
       model=model,
       optimizer=optimizer,
       config=config,
-      normalize=normalize,
+      normalize=config_data.normalizer(config, dataset),
     )
     compiled_step = (
       parallel.parallelize(step_fn, donate=True)
@@ -184,14 +180,7 @@ def _train(config, dataset, workdir):
     )
     compile_seconds = time.monotonic() - compile_began
     print(f'compiled in {compile_seconds:.1f} s', flush=True)
-    evaluator = make_evaluator(
-      model,
-      LOSSES[config.loss],
-      normalize,
-      parallel,
-      dataset.test,
-      config.eval_batch_size,
-    )
+    evaluator = make_evaluator(config, model, dataset, parallel)
 
     # --- Train ---
     progress = stack.enter_context(Progress(timeline.num_steps, start_step))
@@ -214,6 +203,7 @@ def _train(config, dataset, workdir):
       (timeline.num_steps, test_metrics['test/accuracy']),
       key=lambda evaluated: evaluated[::-1],
     )
+    splits = {'train': dataset.train, 'test': dataset.test}
     result = {
       **test_metrics,
       'best/step': best_step,
@@ -225,16 +215,14 @@ def _train(config, dataset, workdir):
       'compile_seconds': compile_seconds,
       'data': dataset.name,
       'split_name': dataset.split_name,
-      'split_hash': {
-        'train': dataset.train.split_hash,
-        'test': dataset.test.split_hash,
-      },
+      'split_hash': {name: split.split_hash for name, split in splits.items()},
       'train_samples': len(dataset.train),
       'test_samples': len(dataset.test),
       'seed': config.seed,
       'device': jax.devices()[0].device_kind,
       'num_devices': parallel.num_devices,
-      'versions': versions(),
+      'versions': {'python': platform.python_version()}
+      | {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
     workdir_lib.write_json(workdir / 'result.json', result)
     progress.say(
@@ -295,7 +283,6 @@ def train_loop(
       skipped_in_row = int(metrics['skipped_in_row'])
       if skipped_in_row >= max_skipped_steps:
         logger.write_line(step)
-        logger.flush()
         raise _diverged(step, skipped_in_row, store)
 
   def save(step, test_metrics):
@@ -315,9 +302,6 @@ def train_loop(
       log_steps(0)
       test_metrics = evaluate(state)
       logger.add_evaluation(step, test_metrics)
-      # The lines reach the disk before the checkpoint after which a resumed
-      # run does not write them again.
-      logger.flush()
       # A state that is not finite must not push out a good checkpoint.
       if step == timeline.num_steps or (
         math.isfinite(test_metrics['test/loss']) and not skipped_in_row
@@ -327,7 +311,6 @@ def train_loop(
     # --- Stop on a signal ---
     if stop and step < timeline.num_steps:
       log_steps(0)
-      logger.flush()
       if not skipped_in_row:
         save(step, {})
       store.wait()
@@ -345,12 +328,11 @@ def train_loop(
 
 
 def _diverged(step, skipped_in_row, store):
-  good = store.steps()
-  last_good = (
-    f'the last good checkpoint is step {good[-1]} in {store.directory}'
-    if good
-    else 'there is no checkpoint yet'
-  )
+  last_good = 'there is no checkpoint yet'
+  if good := store.steps():
+    last_good = (
+      f'the last good checkpoint is step {good[-1]} in {store.directory}'
+    )
   return UserError(
     f'{skipped_in_row} steps in a row had a loss, gradient or update that is '
     f'not finite, up to step {step}; {last_good}; a lower '
@@ -363,14 +345,6 @@ def _accuracy_line(result):
     f'test/accuracy {result["test/accuracy"]:.4f} '
     f'(best {result["best/test/accuracy"]:.4f} at step {result["best/step"]})'
   )
-
-
-def versions() -> dict[str, str]:
-  """Versions of the packages that decide the numbers of a run."""
-  return {'python': platform.python_version()} | {
-    name: importlib.metadata.version(name)
-    for name in ('mlf_jax', 'jax', 'jaxlib', 'flax', 'optax')
-  }
 
 
 @contextlib.contextmanager

@@ -2,9 +2,8 @@
 
 import contextlib
 import json
-import math
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
@@ -85,18 +84,9 @@ def claimed_workdir(
 
 def json_text(value: Any, indent: int | None = None) -> str:
   """Returns JSON, which has no NaN and no infinity: they become null."""
-  return json.dumps(_finite(value), indent=indent, allow_nan=False)
-
-
-def _finite(value):
-  """Returns the same value with None for NaN and infinity."""
-  if isinstance(value, Mapping):
-    return {key: _finite(entry) for key, entry in value.items()}
-  if isinstance(value, list | tuple):
-    return [_finite(entry) for entry in value]
-  if isinstance(value, float) and not math.isfinite(value):
-    return None
-  return value
+  # Python writes and reads NaN and Infinity, which are no JSON.
+  finite = json.loads(json.dumps(value), parse_constant=lambda name: None)
+  return json.dumps(finite, indent=indent)
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
@@ -150,13 +140,10 @@ def best_evaluation(workdir: pathlib.Path) -> tuple[int, float] | None:
   Returns:
     Ties go to the later step; None if there is no evaluation.
   """
-  scores = []
-  for text in (workdir / 'metrics.jsonl').read_bytes().splitlines():
+  path, scores = workdir / 'metrics.jsonl', []
+  for text in path.read_bytes().splitlines() if path.exists() else ():
     with contextlib.suppress(ValueError):  # A killed run may leave half a line.
       line = json.loads(text)
       if line.get('test/accuracy') is not None:
         scores.append((line['test/accuracy'], line['step']))
-  if not scores:
-    return None
-  accuracy, step = max(scores)
-  return step, accuracy
+  return max(scores)[::-1] if scores else None

@@ -1,5 +1,7 @@
 """A finished run, and quick compilation for the modules that ask for it."""
 
+import contextlib
+
 import pytest
 
 from mlf_jax.training import train
@@ -7,14 +9,15 @@ from tests import quick
 from tests.training import tiny
 
 
-@pytest.fixture(scope='module')
-def quick_compilation():
-  """Not for programs that are started."""
-  yield from quick.of_the_library()
-
-
-@pytest.fixture(scope='module')
-def finished(quick_compilation, tmp_path_factory):
-  """A run of the tiny configuration, from beginning to end."""
+@pytest.fixture(scope='session')
+def finished(tmp_path_factory):
+  """A run of the small network, compiled quickly, from beginning to end."""
   directory = tmp_path_factory.mktemp('finished')
-  return directory, train(tiny.config(), workdir=directory)
+  with contextlib.contextmanager(quick.of_the_library)():
+    return directory, train(tiny.small(), workdir=directory)
+
+
+@pytest.fixture(scope='module')
+def quick_compilation(finished):
+  """Not for programs that are started; `finished` would end it."""
+  yield from quick.of_the_library()

@@ -25,6 +25,12 @@ def make_state(seed=0, width=16):
       'bias': jnp.full((width + 1,), -0.0, jnp.bfloat16),
     },
     'stats': {'mean': jnp.array([jnp.nan, jnp.inf, 1e-45], jnp.float32)},
+    # Names and sizes that invite mistakes.
+    'a': {'b': jnp.ones(3, jnp.uint8)},
+    'a/b': jnp.ones(1, jnp.int8),
+    'b': [jnp.arange(3.0), ()],
+    'c': jnp.zeros((0, 3)),
+    'd': None,
   }
 
 
@@ -64,31 +70,18 @@ def lines():
 
 
 @pytest.mark.parametrize('abstract', [False, True])
-def test_round_trip_is_bit_for_bit(directory, abstract):
+def test_round_trip_is_bit_for_bit_and_silent(directory, abstract, capfd):
   state = make_state(7)
   metrics = {'test/accuracy': 0.1, 'train/loss': float('inf')}
   template = jax.eval_shape(lambda: state) if abstract else state
-  with CheckpointStore(directory) as store:
+  with CheckpointStore(os.fspath(directory)) as store:
     store.save(7, state, metrics)
     store.save(7, make_state(8))  # A step that is there is left as it is.
     step, restored, restored_metrics = store.restore(template)
   assert (step, restored_metrics) == (7, metrics)
   assert_same_bits(restored, state)
   assert not restored['step'].committed
-
-
-def test_names_and_sizes_that_invite_mistakes(directory):
-  state = {
-    'a': {'b': jnp.ones(3, jnp.uint8)},
-    'a/b': jnp.ones(1, bool),
-    'b': [jnp.arange(3.0), ()],
-    'c': jnp.zeros((0, 3)),
-    'd': None,
-    '1': jnp.array(1.5, jnp.bfloat16),
-  }
-  with CheckpointStore(directory) as store:
-    store.save(1, state)
-    assert_same_bits(store.restore(state)[1], state)
+  assert capfd.readouterr() == ('', '')
 
 
 def test_empty_store_restores_nothing_and_creates_nothing(directory):
@@ -126,19 +119,6 @@ def test_state_is_donated_after_saving_and_after_restoring(directory, devices):
       _, state, _ = store.restore(updated)
       # To look at an array through NumPy may keep it from being donated.
       assert_same_bits(jax.tree.map(jnp.copy, state), make_state(1))
-
-
-def test_sharded_leaf_keeps_its_sharding(directory):
-  mesh = Mesh(np.array(jax.devices()), ('data',))
-  sharding = NamedSharding(mesh, PartitionSpec('data'))
-  state = {'table': jax.device_put(jnp.arange(16.0), sharding)}
-  with CheckpointStore(directory) as store:
-    store.save(1, state)
-    _, restored, _ = store.restore(
-      {'table': jax.ShapeDtypeStruct((16,), jnp.float32, sharding=sharding)}
-    )
-  assert restored['table'].sharding == sharding
-  assert_same_bits(restored, state)
 
 
 # --- Which are kept ---
@@ -257,19 +237,6 @@ def test_corrupt_best_falls_back_to_the_last(directory, capsys):
   assert (out, err.count('\n')) == ('', 1)
 
 
-def test_step_by_number_is_not_replaced(directory, lines):
-  save_all(directory, [0.1, 0.2, 0.3])
-  flip_a_byte(directory / '1')
-  with CheckpointStore(directory, warn=lines.append) as store:
-    step, state, _ = store.restore(make_state(), 2)
-    assert step == 2
-    assert_same_bits(state, make_state(2))
-    with pytest.raises(UserError, match='no intact checkpoint'):
-      store.restore(make_state(), 1)
-    with pytest.raises(UserError, match=r'no checkpoint of step 9.*2, 3$'):
-      store.restore(make_state(), 9)
-
-
 def test_all_corrupt_is_an_error(directory, lines):
   save_all(directory, [0.1, 0.2])
   for step in ('1', '2'):
@@ -320,11 +287,6 @@ def test_different_model_is_an_error(directory, lines, changes, message):
   assert lines == []
 
 
-def test_nothing_is_kept_is_an_error(directory):
-  with pytest.raises(UserError, match='keep must be at least 1'):
-    CheckpointStore(directory, keep=0)
-
-
 def test_directory_that_cannot_be_made(tmp_path):
   (tmp_path / 'file').touch()
   with CheckpointStore(tmp_path / 'file' / 'checkpoints') as store:
@@ -363,10 +325,3 @@ def test_full_disk_is_an_error_and_saving_goes_on(directory):
     store.save(2, noise)
     store.wait()
     assert store.steps() == [2]
-
-
-def test_says_nothing_when_all_is_well(directory, capfd):
-  save_all(directory, [0.1, 0.2, 0.3, 0.4])
-  with CheckpointStore(os.fspath(directory)) as store:
-    store.restore(make_state(), 'best')
-  assert capfd.readouterr() == ('', '')

@@ -11,8 +11,6 @@ from mlf_jax import UserError, data
 from mlf_jax.training import evaluate, restore
 from tests import quick
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
-
 
 def test_evaluate_prints_and_stores(finished, capsys):
   directory, result = finished

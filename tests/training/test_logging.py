@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import textwrap
-import types
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -64,14 +64,10 @@ def write_steps(log, steps):
 def write_run(workdir, first, last, stored=None):
   """Logs steps of a run, whose loss is their number; returns partial sums."""
   config = tiny.config(num_steps=20, log_every=4, eval_every_epochs=1.0)
-  log = MetricsLog(workdir)
+  log = MetricsLog(workdir, first - 1)
   logger = TrainLogger(
     log,
-    types.SimpleNamespace(
-      advance=lambda step: None,
-      update=lambda *values: None,
-      say=lambda line: None,
-    ),
+    mock.Mock(),
     Timeline(config, steps_per_epoch=10),
     batch_size=8,
     stored=stored,
@@ -128,45 +124,31 @@ def test_resumed_run_writes_the_lines_of_an_uninterrupted_one(
 # --- metrics.jsonl and TensorBoard ---
 
 
-def test_line_and_events(tmp_path):
-  log = MetricsLog(tmp_path / 'new' / 'run')
-  log.write(10, 1, {'train/loss': np.float32(0.5), 'test/accuracy': 0.25})
-  log.close()
-  assert read_lines(tmp_path / 'new' / 'run') == [
-    {'step': 10, 'epoch': 1, 'train/loss': 0.5, 'test/accuracy': 0.25}
-  ]
-  assert shown_by_tensorboard(tmp_path / 'new' / 'run') == [
-    (10, 'train/loss', 0.5),
-    (10, 'test/accuracy', 0.25),
-  ]
-
-
-def test_lines_are_there_when_killed(tmp_path):
-  """And nothing of it needs TensorFlow."""
-  code = """
+def test_lines_and_events_are_there_once_written(tmp_path):
+  """Even if the process is killed; NaN and infinity are null in JSON."""
+  values = [0.5, np.nan, np.inf, -np.inf]
+  code = f"""
   import os, signal, sys
+  from numpy import float32, inf, nan
   from mlf_jax.training.logging import MetricsLog
   log = MetricsLog(sys.argv[1])
-  for step in (1, 2):
-    log.write(step, 0, {'train/loss': 0.5})
+  for step, value in enumerate({[float(value) for value in values]}):
+    log.write(step, 1, {{'train/loss': float32(value)}})
   assert 'tensorflow' not in sys.modules
   os.kill(os.getpid(), signal.SIGKILL)
   """
+  workdir = tmp_path / 'new' / 'run'
   killed = subprocess.run(
-    [sys.executable, '-c', textwrap.dedent(code), str(tmp_path)], check=False
+    [sys.executable, '-c', textwrap.dedent(code), workdir], check=False
   )
   assert killed.returncode == -signal.SIGKILL
-  assert [line['step'] for line in read_lines(tmp_path)] == [1, 2]
-  assert [step for step, _, _ in shown_by_tensorboard(tmp_path)] == [1, 2]
-
-
-@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
-def test_what_json_cannot_say_is_null(tmp_path, value):
-  log = MetricsLog(tmp_path)
-  log.write(1, 0, {'train/loss': value})
-  log.close()
-  assert read_lines(tmp_path) == [{'step': 1, 'epoch': 0, 'train/loss': None}]
-  np.testing.assert_equal(shown_by_tensorboard(tmp_path)[0][2], value)
+  assert read_lines(workdir) == [
+    {'step': step, 'epoch': 1, 'train/loss': value}
+    for step, value in enumerate([0.5, None, None, None])
+  ]
+  steps, names, shown = zip(*shown_by_tensorboard(workdir), strict=True)
+  assert (steps, set(names)) == ((0, 1, 2, 3), {'train/loss'})
+  np.testing.assert_array_equal(shown, values)
 
 
 def test_resume_after_a_kill_at_any_byte(tmp_path):
@@ -179,8 +161,7 @@ def test_resume_after_a_kill_at_any_byte(tmp_path):
   for size in range(last_line, len(complete) + 1):
     for checkpoint in (0, 3, 4):
       path.write_bytes(complete[:size])
-      log = MetricsLog(tmp_path)
-      log.resume(checkpoint)
+      log = MetricsLog(tmp_path, checkpoint)
       kept = [line['step'] for line in read_lines(tmp_path)]
       assert kept == list(range(1, checkpoint + 1))
       write_steps(log, range(checkpoint + 1, 7))
@@ -194,9 +175,7 @@ def test_resume_after_a_kill_at_any_byte(tmp_path):
 
 def test_resume_keeps_a_whole_line_without_its_newline(tmp_path):
   (tmp_path / 'metrics.jsonl').write_bytes(b'{"step": 1, "epoch": 0}')
-  log = MetricsLog(tmp_path)
-  log.resume(1)
-  log.close()
+  MetricsLog(tmp_path, 1).close()
   assert read_lines(tmp_path) == [{'step': 1, 'epoch': 0}]
 
 
@@ -206,8 +185,7 @@ def test_tensorboard_shows_every_step_once(tmp_path):
   log.close()
   # Within the same second, for which tensorboardX has one file name.
   for checkpoint, last in ((4, 6), (5, 9)):
-    log = MetricsLog(tmp_path)
-    log.resume(checkpoint)
+    log = MetricsLog(tmp_path, checkpoint)
     write_steps(log, range(checkpoint + 1, last + 1))
     log.close()
   shown = [step for step, _, _ in shown_by_tensorboard(tmp_path)]
@@ -225,10 +203,12 @@ def test_workdir_that_cannot_be_made(tmp_path):
 
 
 def show_run():
+  names = ('train/loss', 'train/accuracy', 'train/samples_per_second')
+  line = lambda *values: dict(zip(names, values, strict=True))
   with Progress(1000, initial_step=100) as progress:
-    progress.update(120, 3, 0.12344, 0.95, 1234.4, 2 * 3600 + 62.4)
+    progress.update(120, 3, line(0.12344, 0.95, 1234.4), 2 * 3600 + 62.4)
     progress.say('saved [step] 120 ' + 100 * 'x')
-    progress.update(140, 3, float('nan'), 0.96, 99.6, 100 * 3600)
+    progress.update(140, 3, line(float('nan'), 0.96, 99.6), 100 * 3600)
     progress.advance(147)
     raise KeyboardInterrupt
 

@@ -30,9 +30,10 @@ def test_memory_is_estimated_from_smaller_batches():
     # One estimate is enough, or another one is made near what fits.
     (0, 1000.0, None, 40),
     (0, 10.0, 20.0, 2000),
-    # Less fits than was asked for; nothing does.
+    # Less fits than was asked for; nothing does; nearly everything does.
     (0, 4000.0, 4000.0, 10),
     (39000, 500.0, None, 0),
+    (0, 2**-10, 2**-10, 40000 * 2**10),
   ],
 )
 def test_largest_batch_is_estimated_near_what_fits(
@@ -49,19 +50,13 @@ def test_largest_batch_is_estimated_near_what_fits(
   assert found == expected
   assert bool(sizes) == (later is not None)
   if sizes:
-    assert sizes[-1] // 2 <= expected <= 2 * sizes[-1]
+    assert sizes[-1] == 2**20 or sizes[-1] // 2 <= expected <= 2 * sizes[-1]
 
 
-def test_search_for_the_largest_batch_ends():
-  """Even if estimates contradict each other, or nearly everything fits."""
+def test_search_ends_though_estimates_contradict_each_other():
   swings = lambda config, size: MemoryEstimate(0, 1e3 if size > 20 else 1)
   first = MemoryEstimate(0, 1e3)
   assert memory_estimate.largest_batch(None, 10_000, 64, first, swings) >= 4
-  tiny_samples = MemoryEstimate(0, 1e-3)
-  found = memory_estimate.largest_batch(
-    None, 10**9, 8, tiny_samples, lambda config, size: tiny_samples
-  )
-  assert found > 2**20
 
 
 def test_an_estimate_needs_smaller_batches():

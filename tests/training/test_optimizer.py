@@ -30,9 +30,7 @@ def updates(config, gradients, rate=0.1):
 @pytest.mark.parametrize('nesterov', [False, True])
 def test_sgd_adds_l2_to_the_gradient(nesterov):
   config = tiny.config(
-    optimizer__weight_decay=0.01,
-    optimizer__momentum=0.9,
-    optimizer__nesterov=nesterov,
+    optimizer__weight_decay=0.01, optimizer__nesterov=nesterov
   )
   p, v, expected = P0, 0.0, [P0]
   for _ in range(3):
@@ -54,18 +52,16 @@ def test_adamw_decays_apart_from_the_gradient(nesterov):
   path = updates(config, [G], rate=0.01)
   # Whatever its size, the first step of Adam is one learning rate; with
   # Nesterov it looks one step further.
-  first = np.sign(G)
-  if nesterov:
-    first = first * (0.8 * 0.2 / (1 - 0.8**2) + 0.2 / (1 - 0.8))
+  further = 0.8 * 0.2 / (1 - 0.8**2) + 0.2 / (1 - 0.8)
+  first = np.sign(G) * (further if nesterov else 1)
   np.testing.assert_allclose(path[1], P0 - 0.01 * (first + 0.1 * P0), rtol=1e-4)
 
 
 def test_clip_norm():
   config = tiny.config(optimizer__clip_norm=0.1, optimizer__weight_decay=0.0)
   path = updates(config, [1000 * G])
-  np.testing.assert_allclose(
-    path[1] - path[0], -0.1 * 0.1 * G / np.linalg.norm(G), rtol=1e-4
-  )
+  step = -0.1 * 0.1 * G / np.linalg.norm(G)
+  np.testing.assert_allclose(path[1] - path[0], step, rtol=1e-4)
 
 
 def test_accumulation():
@@ -84,47 +80,31 @@ def rates(config, steps, steps_per_epoch=10, num_steps=100):
   return [float(schedule(jnp.int32(step))) for step in steps]
 
 
-def test_step_schedule_falls_at_epoch_boundaries():
+@pytest.mark.parametrize(
+  ('changes', 'expected'),
+  [
+    ({}, {0: 0.2, 39: 0.2, 40: 0.1, 79: 0.1, 80: 0.05, 99: 0.05}),
+    # A warm-up does not move the boundaries.
+    (
+      {'schedule__warmup_epochs': 2.0},
+      {0: 0.0, 10: 0.1, 20: 0.2, 39: 0.2, 40: 0.1, 80: 0.05},
+    ),
+    (
+      {'schedule__name': 'cosine', 'schedule__warmup_epochs': 2.0},
+      {0: 0.0, 10: 0.1, 20: 0.2, 60: 0.1, 100: 0.0},
+    ),
+    ({'schedule__name': 'constant'}, {0: 0.2, 50: 0.2, 99: 0.2}),
+    # Updates are counted: epoch 4 begins at step 40, which is update 10.
+    ({'optimizer__accumulate_steps': 4}, {9: 0.2, 10: 0.1}),
+  ],
+)
+def test_schedules(changes, expected):
   config = tiny.config(
     optimizer__learning_rate=0.2,
     schedule__step_epochs=4,
     schedule__step_factor=0.5,
+    **changes,
   )
-  np.testing.assert_allclose(
-    rates(config, [0, 39, 40, 79, 80, 99]),
-    [0.2, 0.2, 0.1, 0.1, 0.05, 0.05],
-    rtol=1e-6,
-  )
-
-
-def test_warmup_does_not_move_the_boundaries():
-  config = tiny.config(
-    optimizer__learning_rate=0.2,
-    schedule__step_epochs=4,
-    schedule__step_factor=0.5,
-    schedule__warmup_epochs=2.0,
-  )
-  np.testing.assert_allclose(
-    rates(config, [0, 10, 20, 39, 40, 80]),
-    [0.0, 0.1, 0.2, 0.2, 0.1, 0.05],
-    atol=1e-7,
-  )
-
-
-def test_cosine_schedule_with_warmup():
-  config = tiny.config(
-    optimizer__learning_rate=0.2,
-    schedule__name='cosine',
-    schedule__warmup_epochs=2.0,
-  )
-  np.testing.assert_allclose(
-    rates(config, [0, 10, 20, 60, 100]), [0.0, 0.1, 0.2, 0.1, 0.0], atol=1e-7
-  )
-
-
-def test_constant_schedule_counts_updates_not_steps():
-  config = tiny.config(schedule__name='constant')
-  np.testing.assert_allclose(rates(config, [0, 50, 99]), 0.1)
-  config = tiny.config(schedule__step_epochs=4, optimizer__accumulate_steps=4)
-  # Epoch 4 begins at step 40, which is update 10.
-  np.testing.assert_allclose(rates(config, [9, 10]), [0.1, 0.01], rtol=1e-6)
+  schedule = optimizer_lib.make_schedule(config, 10, 100)
+  rates = [float(schedule(jnp.int32(update))) for update in expected]
+  np.testing.assert_allclose(rates, [*expected.values()], rtol=1e-6, atol=1e-7)

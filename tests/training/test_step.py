@@ -1,6 +1,6 @@
 """The training step against the gradient by hand, on one device and eight."""
 
-import functools
+import types
 
 import chex
 import jax
@@ -11,6 +11,7 @@ import pytest
 
 from mlf_jax import data
 from mlf_jax.training import sharding
+from mlf_jax.training import step as step_lib
 from mlf_jax.training.losses import LOSSES, Loss
 from tests import quick
 from tests.training import tiny
@@ -47,22 +48,15 @@ def of_every_timestep(logits, labels):
   return optax.softmax_cross_entropy(logits, labels[None]).mean(0)
 
 
-@pytest.mark.parametrize('name', ['cross_entropy', 'of_every_timestep'])
-def test_step_by_hand(name, monkeypatch):
-  """Smoothed labels, weight decay on every parameter, batch statistics."""
-  loss = Loss(of_every_timestep, every_timestep=True)
-  monkeypatch.setitem(LOSSES, 'of_every_timestep', loss)
-  config = gradient_config(
-    loss=name, label_smoothing=0.2, optimizer__weight_decay=0.1
-  )
-  built = tiny.built(config, SHAPE)
+@pytest.fixture(scope='module')
+def by_hand(quick_compilation):
+  """Loss of a batch, smoothed by 0.2, and its gradient, for both losses."""
+  built = tiny.built(gradient_config(), SHAPE)
   batch = train_batch(built)
-  after, metrics = quick.jit(built.train_step)(built.state, batch)
-
   images = (batch['image'] / 255 - 0.5) / 0.25
   targets = 0.8 * jax.nn.one_hot(batch['label'], 4) + 0.2 / 4
 
-  def loss_by_hand(params):
+  def loss(params, every_timestep):
     logits, stats = built.model.apply(
       {'params': params, 'batch_stats': built.state.batch_stats},
       images.astype(np.float32),
@@ -71,14 +65,28 @@ def test_step_by_hand(name, monkeypatch):
       mutable=['batch_stats'],
     )
     mean = logits.mean(0)
-    each = logits if name == 'of_every_timestep' else mean[None]
+    each = jnp.where(every_timestep, logits, mean[None])
     value = -(targets[None] * jax.nn.log_softmax(each)).sum(-1).mean()
     correct = (mean.argmax(-1) == batch['label']).mean()
     return value, (correct, stats['batch_stats'])
 
-  (value, (correct, stats)), gradient = quick.jit(
-    jax.value_and_grad(loss_by_hand, has_aux=True)
-  )(built.state.params)
+  return batch, quick.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+@pytest.mark.parametrize('name', ['cross_entropy', 'of_every_timestep'])
+def test_step_by_hand(by_hand, name, monkeypatch):
+  """Smoothed labels, weight decay on every parameter, batch statistics."""
+  batch, loss_and_gradient = by_hand
+  loss = Loss(of_every_timestep, every_timestep=True)
+  monkeypatch.setitem(LOSSES, 'of_every_timestep', loss)
+  config = gradient_config(
+    loss=name, label_smoothing=0.2, optimizer__weight_decay=0.1
+  )
+  built = tiny.built(config, SHAPE)
+  after, metrics = quick.jit(built.train_step)(built.state, batch)
+  (value, (correct, stats)), gradient = loss_and_gradient(
+    built.state.params, name == 'of_every_timestep'
+  )
   np.testing.assert_allclose(metrics['loss'], value, rtol=1e-5)
   np.testing.assert_allclose(metrics['accuracy'], correct)
   chex.assert_trees_all_close(after.batch_stats, stats, rtol=1e-5, atol=1e-6)
@@ -89,20 +97,23 @@ def test_step_by_hand(name, monkeypatch):
   assert min(jnp.abs(g).max() for g in jax.tree.leaves(gradient)) > 0
 
 
-def test_evaluation_of_every_timestep_by_hand(monkeypatch):
+def test_evaluation_of_every_timestep_by_hand():
   """Hard labels, and the samples that fill up a batch left out."""
   loss = Loss(of_every_timestep, every_timestep=True)
-  monkeypatch.setitem(LOSSES, 'of_every_timestep', loss)
-  built = tiny.built(gradient_config(loss='of_every_timestep'), SHAPE)
+  built = tiny.built(gradient_config(), SHAPE)
   batch, mask = train_batch(built), np.arange(16) < 5
-  variables = built.state.eval_variables
-  sums = quick.jit(built.eval_step)(
-    variables,
-    {'image': batch['image'], 'label': batch['label'], 'mask': 1.0 * mask},
+  logits = jax.random.normal(jax.random.key(0), (2, 16, 4))
+  model = types.SimpleNamespace(
+    num_classes=4,
+    axis_name=None,
+    apply=lambda variables, images, every_timestep: logits,
   )
-  images = ((batch['image'] / 255 - 0.5) / 0.25).astype(np.float32)
-  logits = quick.jit(functools.partial(built.model.apply, every_timestep=True))(
-    variables, images
+  sums = step_lib.eval_step(
+    {},
+    {'image': batch['image'], 'label': batch['label'], 'mask': 1.0 * mask},
+    model=model,
+    loss=loss,
+    normalize=jnp.asarray,
   )
   labels = jax.nn.one_hot(batch['label'], 4)
   losses = -(labels[None] * jax.nn.log_softmax(logits)).sum(-1).mean(0)
@@ -149,30 +160,6 @@ def one_device():
   return config, alone, batch, expected
 
 
-def test_augmentation_is_of_the_raw_image_and_new_in_each_step():
-  config = gradient_config(augment__flip=True, augment__crop_padding=2, **PLAIN)
-  seen = []
-
-  def record(images):
-    jax.debug.callback(lambda x: seen.append(np.asarray(x)), images)
-    return images.astype(jnp.float32) / 255
-
-  built = tiny.built(config, SHAPE, normalize=record)
-  step, state, batch = (
-    quick.jit(built.train_step),
-    built.state,
-    train_batch(built),
-  )
-  for number in (0, 1):
-    state, _ = step(state, batch)
-    jax.effects_barrier()
-    keys = data.sample_keys(config.seed, number, batch['position'])
-    flipped = data.random_flip(keys, batch['image'])
-    expected = data.random_crop(keys, flipped, 2)
-    np.testing.assert_array_equal(seen[number], expected)
-  assert np.any(seen[0] != seen[1])
-
-
 def test_a_whole_step_on_all_zero_frames_stays_finite():
   config = gradient_config(model__normalize_input=True)
   built = tiny.built(
@@ -185,26 +172,56 @@ def test_a_whole_step_on_all_zero_frames_stays_finite():
   chex.assert_tree_all_finite(new)
 
 
-def test_a_step_that_is_not_finite_changes_nothing_and_is_counted():
+# --- One compiled step for augmentation and for what is not finite ---
+
+
+@pytest.fixture(scope='module')
+def recorded(quick_compilation):
+  """A step that notes what it normalises; a black pixel becomes NaN."""
   config = tiny.config(
-    batch_size=16, max_skipped_steps=3, ema_decay=0.9, **PLAIN
+    batch_size=16,
+    max_skipped_steps=3,
+    ema_decay=0.9,
+    augment__flip=True,
+    augment__crop_padding=2,
+    **PLAIN,
   )
-  nan = lambda x: jnp.where(x == 255, jnp.nan, x / 255)
-  built = tiny.built(config, SHAPE, normalize=nan)
-  step, good = quick.jit(built.train_step), train_batch(built)
+  seen = []
+
+  def normalize(images):
+    jax.debug.callback(lambda x: seen.append(np.asarray(x)), images)
+    return jnp.where(images == 255, jnp.nan, images / 255)
+
+  built = tiny.built(config, SHAPE, normalize=normalize)
+  return built.state, train_batch(built), quick.jit(built.train_step), seen
+
+
+def test_augmentation_is_of_the_raw_image_and_new_in_each_step(recorded):
+  state, batch, step, seen = recorded
+  seen.clear()
+  for number in (0, 1):
+    state, _ = step(state, batch)
+    jax.effects_barrier()
+    keys = data.sample_keys(0, number, batch['position'])
+    flipped = data.random_flip(keys, batch['image'])
+    expected = data.random_crop(keys, flipped, 2)
+    np.testing.assert_array_equal(seen[number], expected)
+  assert np.any(seen[0] != seen[1])
+
+
+def kept(state):
+  return state.params, state.batch_stats, state.opt_state, state.ema_params
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(recorded):
+  first, good, step, _ = recorded
   bad = {**good, 'image': np.full_like(good['image'], 255)}
-
-  def kept(state):
-    return state.params, state.batch_stats, state.opt_state, state.ema_params
-
-  state, metrics = step(built.state, good)
+  state, metrics = step(first, good)
   assert metrics['skipped_steps'] == metrics['skipped_in_row'] == 0
   # The average of the weights is what is evaluated.
   chex.assert_trees_all_close(
     state.eval_variables['params'],
-    jax.tree.map(
-      lambda a, b: 0.9 * a + 0.1 * b, built.state.params, state.params
-    ),
+    jax.tree.map(lambda a, b: 0.9 * a + 0.1 * b, first.params, state.params),
     rtol=1e-4,
     atol=1e-6,
   )
@@ -224,9 +241,13 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted():
   assert metrics['skipped_in_row'] == 4
 
 
-def test_an_update_that_is_not_finite_is_skipped():
-  optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=jnp.inf)
-  built = tiny.built(gradient_config(**PLAIN), SHAPE, optimizer=optimizer)
-  new, metrics = quick.jit(built.train_step)(built.state, train_batch(built))
+def test_an_update_that_is_not_finite_is_skipped(recorded):
+  state, batch, step, _ = recorded
+  # The momentum is infinite, loss and gradient are finite.
+  infinite = jax.tree.map(lambda leaf: leaf + jnp.inf, state.params)
+  state = state.replace(
+    opt_state=optax.tree_utils.tree_set(state.opt_state, trace=infinite)
+  )
+  new, metrics = step(state, batch)
   assert np.isfinite(metrics['loss']) and metrics['skipped_steps'] == 1
-  chex.assert_trees_all_equal(new.params, built.state.params)
+  chex.assert_trees_all_equal(kept(new), kept(state))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import types
+from unittest import mock
 
 import jax
 import numpy as np
@@ -100,26 +101,26 @@ def test_outputs(finished):
 def test_finished_run_says_so_and_does_not_train_again(finished, capsys):
   directory, result = finished
   before = (directory / 'metrics.jsonl').read_bytes()
-  assert train(tiny.config(), workdir=directory) == result
+  assert train(tiny.small(), workdir=directory) == result
   assert f'{directory} is finished: test/accuracy' in capsys.readouterr().out
   assert (directory / 'metrics.jsonl').read_bytes() == before
 
 
 def test_directory_of_others_is_refused(finished, unfinished):
-  changed = tiny.config(seed=1, model__widths=(2, 2, 2))
+  changed = tiny.small(seed=1, unit__thresholds=(0.5,))
   with pytest.raises(UserError) as error:
     train(changed, workdir=finished[0])
   message = str(error.value)
   assert 'config.seed: 1 here, 0 there' in message
-  assert 'config.model.widths: [2, 2, 2] here, [2, 3, 4] there' in message
+  assert 'config.unit.thresholds: [0.5] here, [0.6, 1.6] there' in message
   assert 'config.batch_size' not in message
   (unfinished / 'config.json').unlink()
   with pytest.raises(UserError, match='but no config'):
-    train(tiny.config(), workdir=unfinished)
+    train(tiny.small(), workdir=unfinished)
 
 
 def test_directory_in_use_is_refused(tmp_path):
-  config = tiny.config()
+  config = tiny.small()
   with (
     workdir.claimed_workdir(tmp_path, config),
     pytest.raises(UserError, match='another process is training in'),
@@ -179,16 +180,12 @@ def test_throughput_is_samples_by_the_time_of_their_steps(host_seconds):
     clock.now += 1000.0
     return {'test/loss': 1.0, 'test/accuracy': 0.5}
 
+  log, progress = mock.Mock(), mock.Mock()
+  log.write = lambda step, epoch, scalars: lines.update({step: scalars})
+  progress.update = lambda step, *values: left.update({step: values[-1]})
   logger = TrainLogger(
-    types.SimpleNamespace(
-      write=lambda step, epoch, scalars: lines.update({step: scalars}),
-      flush=lambda: None,
-    ),
-    types.SimpleNamespace(
-      advance=lambda step: None,
-      update=lambda step, *values: left.update({step: values[-1]}),
-      say=lambda line: None,
-    ),
+    log,
+    progress,
     timeline,
     batch_size=64,
     clock=lambda: clock.now,
@@ -199,7 +196,7 @@ def test_throughput_is_samples_by_the_time_of_their_steps(host_seconds):
     timeline=timeline,
     train_step=train_step,
     evaluate=take_long,
-    store=types.SimpleNamespace(save=take_long, wait=lambda: None),
+    store=mock.Mock(save=take_long),
     logger=logger,
     max_skipped_steps=3,
     stop=[],
@@ -228,7 +225,7 @@ def test_throughput_is_samples_by_the_time_of_their_steps(host_seconds):
 
 
 def long_config():
-  return tiny.config(num_steps=40, eval_every_epochs=0.28)
+  return tiny.small(num_steps=40, eval_every_epochs=0.28)
 
 
 @pytest.fixture(scope='module')
@@ -322,7 +319,7 @@ def test_corrupt_checkpoint_falls_back_to_the_one_before(
   unfinished, finished, capsys
 ):
   damage(unfinished / 'checkpoints' / '6')
-  train(tiny.config(), workdir=unfinished)
+  train(tiny.small(), workdir=unfinished)
   output = capsys.readouterr().out
   assert 'warning: the checkpoint of step 6 is corrupt' in output
   assert 'continuing from step 3' in output
@@ -334,13 +331,13 @@ def test_without_an_intact_checkpoint_nothing_begins_anew(unfinished):
   before = (unfinished / 'metrics.jsonl').read_bytes()
   for _ in range(2):
     with pytest.raises(UserError, match=r'no intact checkpoint in .*corrupt'):
-      train(tiny.config(), workdir=unfinished)
+      train(tiny.small(), workdir=unfinished)
     assert (unfinished / 'metrics.jsonl').read_bytes() == before
 
 
 def test_removed_checkpoints_are_told(unfinished, finished, capsys):
   shutil.rmtree(unfinished / 'checkpoints')
-  train(tiny.config(), workdir=unfinished)
+  train(tiny.small(), workdir=unfinished)
   assert f'warning: no checkpoint in {unfinished}' in capsys.readouterr().out
   assert_same_run(unfinished, finished[0])
 
@@ -348,16 +345,16 @@ def test_removed_checkpoints_are_told(unfinished, finished, capsys):
 def test_result_survives_a_damaged_log(unfinished, finished):
   log = unfinished / 'metrics.jsonl'
   log.write_bytes(b'\xff\n' + log.read_bytes()[:-30])
-  result = train(tiny.config(), workdir=unfinished)
+  result = train(tiny.small(), workdir=unfinished)
   for name in ('best/step', 'best/test/accuracy', 'test/accuracy', 'steps'):
     assert result[name] == finished[1][name]
   (unfinished / 'result.json').write_text('{')
   with pytest.raises(UserError, match=r'damaged .* writes it again'):
-    train(tiny.config(), workdir=unfinished)
+    train(tiny.small(), workdir=unfinished)
   # Without its configuration a run would be refused: no such advice there.
   (unfinished / 'config.json').write_text('{')
   with pytest.raises(UserError, match=r'config\.json is damaged \(.*\)$'):
-    train(tiny.config(), workdir=unfinished)
+    train(tiny.small(), workdir=unfinished)
 
 
 def test_run_finished_by_another_process_is_not_trained_again(
@@ -373,16 +370,16 @@ def test_run_finished_by_another_process_is_not_trained_again(
 
   monkeypatch.setattr(data, 'load', load_and_lose_the_race)
   before = (finished[0] / 'result.json').read_bytes()
-  assert train(tiny.config(), workdir=directory) == finished[1]
+  assert train(tiny.small(), workdir=directory) == finished[1]
   assert (directory / 'result.json').read_bytes() == before
 
 
-# --- Divergence, checkpoints, parallelism, data of the user's own ---
+# --- Divergence, data of the user's own ---
 
 
 def test_run_that_diverges_stops_and_leaves_good_checkpoints(tmp_path, capsys):
   """No checkpoint from a streak of skipped steps takes a good one's place."""
-  config = tiny.config(
+  config = tiny.small(
     num_steps=40,
     eval_every_epochs=0.04,
     keep_checkpoints=2,
@@ -409,22 +406,15 @@ def test_run_that_diverges_stops_and_leaves_good_checkpoints(tmp_path, capsys):
   assert f'checkpoint is step {good[-1]} ' in message
 
 
-def test_pmap_run_equals_shard_map_run(tmp_path, finished):
-  train(tiny.config(parallel='pmap'), workdir=tmp_path)
-  for one, other in zip(metrics(tmp_path), metrics(finished[0]), strict=True):
-    assert one == pytest.approx(other, rel=1e-4)
-
-
 def test_frames_of_ones_own_train_and_are_evaluated(tmp_path):
-  """Separable frames are learned, mixed; on their first timesteps as well."""
+  """Separable frames are learned; on their first timesteps as well."""
   dataset = tiny.dataset((4, 8, 8, 2), n=96)
-  config = tiny.config(
+  config = tiny.small(
     'frame_arrays',
     num_steps=60,
     batch_size=32,
+    schedule__name='cosine',
     model__time_steps=4,
-    model__widths=(8, 8, 8),
-    augment__mixup=0.1,
     eval_every_epochs=10.0,
   )
   result = train(config, dataset, tmp_path)

@@ -10,8 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlf_jax import data
+from mlf_jax.training import (
+  NETWORKS,
+  NetworkEntry,
+  config_data,
+  default_config,
+)
 from mlf_jax.training import config as config_lib
-from mlf_jax.training import config_data, default_config
 from mlf_jax.training import state as state_lib
 from mlf_jax.training import step as step_lib
 from mlf_jax.training.losses import LOSSES
@@ -19,9 +24,36 @@ from mlf_jax.training.optimizer import make_optimizer, make_schedule
 from tests import quick
 
 
-def config(data_name='digits', **changes):
+class SmallNetwork(nn.Module):
+  """A network that compiles at once, for tests of what surrounds it."""
+
+  num_classes: int
+  time_steps: int
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x, train=False):
+    frames = x.shape[1] if x.ndim == 5 else 1
+    x = nn.Dense(8)(x.reshape(len(x), frames, -1))
+    x = nn.BatchNorm(not train, momentum=0.9, axis_name=self.axis_name)(x)
+    x = nn.Dropout(0.1, deterministic=not train)(x)
+    readout, u, logits = nn.Dense(self.num_classes), 0.0, 0.0
+    for t in range(self.time_steps):
+      u = 0.5 * u + x[:, t % frames]
+      logits += readout(jnp.tanh(u)) / self.time_steps
+    return logits
+
+
+def _build_small(*, num_classes, time_steps, axis_name, **unused):
+  return SmallNetwork(num_classes, time_steps, axis_name)
+
+
+NETWORKS['small'] = NetworkEntry(_build_small)
+
+
+def config(data_name='digits', model='spiking_resnet', **changes):
   """The tiny configuration of a data set; `a__b=c` sets `config.a.b`."""
-  c = default_config(data=data_name)
+  c = default_config(model, data_name)
   c.batch_size = 64
   c.num_steps = 6
   c.log_every = 2
@@ -29,9 +61,10 @@ def config(data_name='digits', **changes):
   c.eval_batch_size = 64
   c.augment.flip = False
   if 'crop_padding' in c.augment:
-    c.augment.crop_padding = 1
-  c.model.depth = 8
-  c.model.widths = (2, 3, 4)
+    c.augment.crop_padding = int(model != 'small')
+  if model == 'spiking_resnet':
+    c.model.depth = 8
+    c.model.widths = (2, 3, 4)
   c.model.time_steps = 2
   c.unit.thresholds = (0.6, 1.6)
   for name, value in changes.items():
@@ -72,6 +105,9 @@ class Built(NamedTuple):
   state: state_lib.TrainState
   train_step: Callable
   eval_step: Callable
+
+
+small = functools.partial(config, model='small')
 
 
 @functools.cache
