@@ -123,11 +123,9 @@ def read_json(path: pathlib.Path) -> dict:
   except OSError as error:
     raise UserError(f'{path} cannot be read: {error.strerror}') from None
   except ValueError as error:
-    hint = (
-      '; remove it, and the command that trained here writes it again'
-      if path.name == 'result.json'
-      else ''
-    )
+    hint = ''
+    if path.name == 'result.json':
+      hint = '; remove it, and the command that trained here writes it again'
     raise UserError(f'{path} is damaged ({error}){hint}') from None
   if not isinstance(content, dict):
     raise UserError(f'{path} holds no JSON object')

@@ -1,6 +1,7 @@
 """A finished run, and quick compilation for the modules that ask for it."""
 
 import contextlib
+import shutil
 
 import pytest
 
@@ -15,6 +16,12 @@ def finished(tmp_path_factory):
   directory = tmp_path_factory.mktemp('finished')
   with contextlib.contextmanager(quick.of_the_library)():
     return directory, train(tiny.small(), workdir=directory)
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+  """A copy of that run, to be changed."""
+  return shutil.copytree(finished[0], tmp_path / 'run')
 
 
 @pytest.fixture(scope='module')

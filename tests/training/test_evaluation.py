@@ -1,7 +1,6 @@
 """Evaluation of checkpoints, which leaves the run as it is."""
 
 import json
-import shutil
 
 import jax
 import numpy as np
@@ -12,8 +11,8 @@ from mlf_jax.training import evaluate, restore
 from tests import quick
 
 
-def test_evaluate_prints_and_stores(finished, capsys):
-  directory, result = finished
+def test_evaluate_prints_and_stores(finished, copied, capsys):
+  directory, result = copied, finished[1]
   line = evaluate(str(directory), 'last')
   assert f'test/accuracy {line["test/accuracy"]:.4f}' in capsys.readouterr().out
   assert line['test/accuracy'] == result['test/accuracy']
@@ -48,20 +47,17 @@ def test_evaluate_equals_the_network_applied_by_hand(finished):
   assert result['test/accuracy'] == pytest.approx(correct.mean(), abs=1e-6)
 
 
-def test_evaluate_moves_nothing_of_a_run(tmp_path, finished, capsys):
-  directory = tmp_path / 'run'
-  shutil.copytree(finished[0], directory)
-
+def test_evaluate_moves_nothing_of_a_run(copied, capsys):
   def damage(step):
-    for path in (directory / 'checkpoints' / step).rglob('*'):
+    for path in (copied / 'checkpoints' / step).rglob('*'):
       if path.is_file():
         path.write_bytes(b'')
 
   damage('6')
-  assert restore(directory, 'last').step == 3
+  assert restore(copied, 'last').step == 3
   assert 'checkpoint of step 6 is corrupt' in capsys.readouterr().err
-  assert (directory / 'checkpoints' / '6').is_dir()
+  assert (copied / 'checkpoints' / '6').is_dir()
   damage('3')
   with pytest.raises(UserError, match=r'corrupt ones are in .*/checkpoints;'):
-    evaluate(directory, 'last')
-  assert not (directory / 'checkpoints_corrupt').exists()
+    evaluate(copied, 'last')
+  assert not (copied / 'checkpoints_corrupt').exists()

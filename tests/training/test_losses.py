@@ -4,8 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlf_jax.errors import UserError
-from mlf_jax.training.losses import LOSSES, cross_entropy, is_correct
+from mlf_jax.training.losses import cross_entropy, is_correct
 
 
 def test_cross_entropy_of_soft_labels():
@@ -30,5 +29,3 @@ def test_mistakes(shape):
   for function in (cross_entropy, is_correct):
     with pytest.raises(AssertionError):
       function(jnp.zeros((2, 3)), jnp.zeros(shape))
-  with pytest.raises(UserError, match="loss 'hinge' is unknown; known: cross"):
-    LOSSES['hinge']

@@ -11,6 +11,7 @@ import time
 import types
 from unittest import mock
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -44,20 +45,14 @@ def assert_same_run(one, other):
   assert metrics(one) == metrics(other)
   states = [restore(directory, 'last') for directory in (one, other)]
   assert states[0].step == states[1].step
-  for a, b in zip(
-    *(jax.tree.leaves(state.state) for state in states), strict=True
-  ):
-    np.testing.assert_array_equal(a, b)
-    assert a.dtype == b.dtype
+  chex.assert_trees_all_equal(*(s.state for s in states), strict=True)
 
 
 @pytest.fixture
-def unfinished(finished, tmp_path):
-  """A copy of that run, all of it there but its result."""
-  directory = tmp_path / 'run'
-  shutil.copytree(finished[0], directory)
-  (directory / 'result.json').unlink()
-  return directory
+def unfinished(copied):
+  """All of that run but its result."""
+  (copied / 'result.json').unlink()
+  return copied
 
 
 def damage(checkpoint):
