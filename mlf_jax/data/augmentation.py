@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 
 from mlf_jax.data.events import augmentation as events
 from mlf_jax.fields import Field
-from mlf_jax.registry import Registry
+from mlf_jax.registry import Registry, instance_of
 
 # Augmentations get the same keys and fold in their own stream to draw
 # independently; the streams from 2 on are in `events.augmentation`.
@@ -46,7 +46,9 @@ class Augmentation:
 
 # In the order in which they are applied. The method's paper augments static
 # images by flip and crop, and does not augment event data.
-AUGMENTATIONS: Registry[Augmentation] = Registry('augmentation')
+AUGMENTATIONS: Registry[Augmentation] = Registry(
+  'augmentation', instance_of(Augmentation)
+)
 
 
 def augmentation_fields(is_frames: bool) -> tuple[Field, ...]:
@@ -182,6 +184,8 @@ AUGMENTATIONS['mixup'] = Augmentation(
     low=0,
   ),
 )
+
+AUGMENTATIONS.seal()
 
 
 def needs_partners(settings: Mapping[str, object]) -> bool:

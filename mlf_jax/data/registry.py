@@ -10,7 +10,7 @@ from mlf_jax.data.events import catalogue, loading, moving_digits
 from mlf_jax.data.events.frames import FrameSpec
 from mlf_jax.data.images import cifar, digits
 from mlf_jax.errors import UserError
-from mlf_jax.registry import Registry
+from mlf_jax.registry import Registry, instance_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,9 @@ class DatasetEntry:
 
 
 # To add a data set, add an entry.
-DATASETS: Registry[DatasetEntry] = Registry('data set')
+DATASETS: Registry[DatasetEntry] = Registry(
+  'data set', instance_of(DatasetEntry)
+)
 
 
 def load(name: str, options: LoadOptions | None = None) -> Dataset:
@@ -125,3 +127,4 @@ DATASETS['arrays'] = DatasetEntry(_refuse_to_load, None, None)
 DATASETS['frame_arrays'] = DatasetEntry(
   _refuse_to_load, None, None, is_frames=True
 )
+DATASETS.seal()

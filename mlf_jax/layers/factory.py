@@ -13,7 +13,12 @@ from mlf_jax.layers.initializers import he_normal
 from mlf_jax.layers.memory_modes import MODES, MemoryMode
 from mlf_jax.layers.narrow_integers import CURRENT
 from mlf_jax.layers.normalization import NORMALIZATIONS
-from mlf_jax.layers.spiking_units import Range, SpikingUnit, SpikingUnits
+from mlf_jax.layers.spiking_units import (
+  Range,
+  SpikingUnit,
+  SpikingUnits,
+  unit_problem,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +50,8 @@ class LayerFactory:
       raise UserError(
         f'unit must be a spiking unit such as MLF(), got {self.unit!r}'
       )
+    if problem := unit_problem(type(self.unit)):
+      raise UserError(f'unit: {problem}')
     for registry, name in (
       (NORMALIZATIONS, self.normalization),
       (MODES, self.memory),
@@ -94,6 +101,10 @@ class LayerFactory:
       in_loop: whether the convolution runs in a `jax.lax.scan`.
       **attributes: further attributes of `nn.Conv`.
     """
+    if not isinstance(kernel_size, int) or kernel_size % 2 != 1:
+      raise UserError(
+        f'kernel_size must be one odd whole number, got {kernel_size!r}'
+      )
     return nn.Conv(
       features,
       (kernel_size, kernel_size),

@@ -9,7 +9,7 @@ import jax
 from mlf_jax.layers import convolution, narrow_integers
 from mlf_jax.layers.normalization import STATISTICS
 from mlf_jax.layers.spiking_units import Range
-from mlf_jax.registry import Registry
+from mlf_jax.registry import Registry, instance_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +73,9 @@ class MemoryMode:
     return jax.checkpoint_policies.save_only_these_names(*names, STATISTICS)
 
 
-MODES: Registry[MemoryMode] = Registry('memory')
+MODES: Registry[MemoryMode] = Registry('memory', instance_of(MemoryMode))
 # Whatever JAX keeps; in a loop over blocks currents and convolution inputs.
 MODES['fastest'] = MemoryMode(narrow_inputs=False, rematerialise=False)
 MODES['balanced'] = MemoryMode(narrow_inputs=True, rematerialise=False)
 MODES['smallest'] = MemoryMode(narrow_inputs=True, rematerialise=True)
+MODES.seal()

@@ -15,11 +15,13 @@ from jaxtyping import Array, Float
 
 from mlf_jax.errors import UserError
 from mlf_jax.neuron import Affine
-from mlf_jax.registry import Registry
+from mlf_jax.registry import Registry, subclass_of
 
 # Flax modules with the attributes `threshold`, `affine` and `axis_name` and the
 # methods of `TDBatchNorm`, by the name in `config.model.normalization`.
-NORMALIZATIONS: Registry[type[nn.Module]] = Registry('normalization')
+NORMALIZATIONS: Registry[type[nn.Module]] = Registry(
+  'normalization', subclass_of(lambda: nn.Module, 'coefficients')
+)
 
 # Name of mean and variance for the policies of `jax.checkpoint`.
 STATISTICS = 'statistics'
@@ -137,6 +139,9 @@ class TDBatchNorm(nn.Module):
     gamma = self.param('scale', nn.initializers.ones, shape, dtype)
     beta = self.param('bias', nn.initializers.zeros, shape, dtype)
     return Affine(mean, scale * gamma.astype(dtype), beta.astype(dtype))
+
+
+NORMALIZATIONS.seal()
 
 
 def _mean(x, axes, axis_name):

@@ -27,10 +27,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mlf_jax import neuron
-from mlf_jax.registry import Registry
-
-# Classes of units, by the name in `config.unit.name`.
-UNITS: Registry[type['SpikingUnit']] = Registry('unit')
+from mlf_jax.errors import UserError
+from mlf_jax.registry import Registry, subclass_of
 
 # Collection with the state that a network carries from piece to piece of a
 # recording, and collection in which it leaves the state it starts from.
@@ -153,7 +151,55 @@ class SpikingUnit:
     def body(state, x_t):
       return self.step(parameters, state, x_t)
 
+    self._check_step(body, state, current[0])
     return jax.lax.scan(body, state, current)
+
+  def _check_step(self, body, state, x_t):
+    """Raises `UserError` unless `step` returns what it has to."""
+    describe = lambda tree: jax.tree.map(
+      lambda a: f'{a.dtype}{list(a.shape)}', tree
+    )
+    wanted = jax.eval_shape(lambda *args: args, state, x_t)
+    returned = jax.eval_shape(body, state, x_t)
+    if describe(returned) != describe(wanted):
+      raise UserError(
+        f'{type(self).__name__}.step must return (state, output) shaped as '
+        f'{describe(wanted)}, the state as from init_state and the output as '
+        f'x_t; got {describe(returned)}'
+      )
+
+
+def unit_problem(cls: type) -> str | None:
+  """Tells what is wrong with a class of units, None if nothing is."""
+  check = subclass_of(lambda: SpikingUnit, 'init_state', 'step')
+  if problem := check(cls):
+    return problem
+  # Own fields only: `is_dataclass` is True for a subclass of a dataclass too.
+  params = cls.__dict__.get('__dataclass_params__')
+  if params is None or not params.frozen:
+    return (
+      f'{cls.__name__} must be a frozen dataclass: put '
+      '@dataclasses.dataclass(frozen=True) above it'
+    )
+  for field in dataclasses.fields(cls):
+    if field.default is dataclasses.MISSING:
+      return f'field {field.name} of {cls.__name__} has no default'
+    if unused := field.metadata.keys() - _METADATA:
+      return (
+        f'the metadata of field {field.name} of {cls.__name__} holds '
+        f'{sorted(unused)}; known: {", ".join(_METADATA)}'
+      )
+  if not callable(cls.output_range) or callable(cls.norm_threshold):
+    return (
+      f'{cls.__name__}.output_range is a method, {cls.__name__}.norm_threshold '
+      'a number or a property'
+    )
+  return None
+
+
+# Classes of units, by the name in `config.unit.name`.
+UNITS: Registry[type[SpikingUnit]] = Registry('unit', unit_problem)
+_METADATA = ('help', 'choices', 'low', 'high', 'above', 'below')
 
 
 @UNITS.register('mlf')
@@ -266,6 +312,9 @@ class ReLU(SpikingUnit):
   def run(self, parameters, x, state, affine=None):
     """Rectifies all timesteps at once."""
     return self.step(parameters, state, x if affine is None else affine(x))
+
+
+UNITS.seal()
 
 
 class SpikingUnits(nn.Module):

@@ -15,10 +15,12 @@ from jaxtyping import Array, Float
 from mlf_jax.layers import LayerFactory
 from mlf_jax.layers.narrow_integers import CURRENT
 from mlf_jax.layers.spiking_units import Range
-from mlf_jax.registry import Registry
+from mlf_jax.registry import Registry, subclass_of
 
 # Classes of blocks, by the name in `config.model.residual`.
-BLOCKS: Registry[type['ResidualBlock']] = Registry('residual')
+BLOCKS: Registry[type['ResidualBlock']] = Registry(
+  'residual', subclass_of(lambda: ResidualBlock, '__call__')
+)
 
 SHORTCUTS = ('mlf', 'norm')
 
@@ -138,3 +140,6 @@ class PlainBlock(ResidualBlock):
     y = self.make.norm(name='bn2')(y, not train)
     y = checkpoint_name(y + shortcut.astype(y.dtype), CURRENT)
     return self.make.units()(y)
+
+
+BLOCKS.seal()

@@ -154,7 +154,8 @@ class SpikingResNet(nn.Module):
       names = [f'layer{stage + 1}_{i}' for i in range(size)]
       if stage > 0:
         first = self._block(make, features, 2, value_range, names.pop(0))
-        x, value_range = first(x, train), first.output_range(projects=True)
+        x = _applied(first, x, train)
+        value_range = first.output_range(projects=True)
       # All parameters are drawn at initialisation, which needs every block.
       if self.scan_blocks and len(names) > 1 and not self.is_initializing():
         x, value_range = self._scan(
@@ -163,7 +164,8 @@ class SpikingResNet(nn.Module):
       else:
         for name in names:
           block = self._block(make, features, 1, value_range, name)
-          x, value_range = block(x, train), block.output_range(projects=False)
+          x = _applied(block, x, train)
+          value_range = block.output_range(projects=False)
 
     # The dense layer is linear: averaging before it gives the mean logits.
     x = Readout(self.time_steps, make.param_dtype)(x, every_timestep)
@@ -195,6 +197,19 @@ class SpikingResNet(nn.Module):
       value_range = one.output_range(projects=False)
     policy = make.mode.scan_policy
     return apply_in_scan(self, names, one, policy, x, train), value_range
+
+
+def _applied(block, x, train):
+  """Result of a block, which has to have the size that its stride gives."""
+  y = block(x, train)
+  height, width = (-(-side // block.stride) for side in x.shape[1:3])
+  wanted = (x.shape[0], height, width, block.features)
+  if getattr(y, 'shape', None) != wanted:
+    raise UserError(
+      f'the block {block.name} must return one array of shape {wanted}, got '
+      f'{getattr(y, "shape", y)!r}'
+    )
+  return y
 
 
 # The networks of the paper.

@@ -22,7 +22,7 @@ from mlf_jax.errors import UserError
 from mlf_jax.fields import Field, fields_of
 from mlf_jax.layers import NORMALIZATIONS, UNITS
 from mlf_jax.layers.memory_modes import MODES
-from mlf_jax.registry import Registry
+from mlf_jax.registry import Registry, instance_of
 from mlf_jax.training.losses import LOSSES
 
 # One entry per field: name, default, range, explanation.
@@ -152,9 +152,12 @@ def _build_resnet(*, depth, shortcut, **attributes):
   )
 
 
-NETWORKS: Registry[NetworkEntry] = Registry('network')
+NETWORKS: Registry[NetworkEntry] = Registry(
+  'network', instance_of(NetworkEntry)
+)
 NETWORKS['spiking_resnet'] = NetworkEntry(_build_resnet, _RESNET)
 NETWORKS['spiking_vgg16'] = NetworkEntry(models.SpikingVGG, _VGG)
+NETWORKS.seal()
 
 # The fields that decide which others there are.
 _CHOSEN = {

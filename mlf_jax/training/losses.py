@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from mlf_jax.registry import Registry
+from mlf_jax.registry import Registry, instance_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Loss:
   every_timestep: bool = False
 
 
-LOSSES: Registry[Loss] = Registry('loss')
+LOSSES: Registry[Loss] = Registry('loss', instance_of(Loss))
 
 
 def cross_entropy(
@@ -42,6 +42,7 @@ def cross_entropy(
 
 
 LOSSES['cross_entropy'] = Loss(cross_entropy)
+LOSSES.seal()
 
 
 def is_correct(

@@ -15,7 +15,7 @@ from mlf_jax.data.events.events import Events
 from mlf_jax.data.events.frames import FrameSpec
 from mlf_jax.data.io import Member
 from mlf_jax.errors import UserError
-from mlf_jax.registry import Registry
+from mlf_jax.registry import Registry, instance_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +171,7 @@ _CIFAR_CLASSES = (
 )
 
 # Sizes are from the README of DVS-Gesture, and the sums of the files.
-EVENT_SETS = Registry('data set of recordings')
+EVENT_SETS = Registry('data set of recordings', instance_of(EventSet))
 EVENT_SETS |= {
   'dvs_gesture': EventSet(
     name='dvs_gesture',
