@@ -60,6 +60,11 @@ def sample_spec(
     UserError: configuration and data set do not match, or an augmentation is
       impossible for such samples.
   """
+  if dataset is not None and not isinstance(dataset, data.Dataset):
+    raise UserError(
+      'the dataset must come from data.from_arrays(...), got '
+      f'{type(dataset).__name__}'
+    )
   name, entry = config.data.name, data.DATASETS[config.data.name]
   shape = entry.shape(load_options(config).frames)
   num_classes, time_steps = entry.num_classes, config.model.time_steps
@@ -121,10 +126,27 @@ def _check_augmentation(config, entry, shape):
 def load_dataset(
   config: ml_collections.ConfigDict, dataset: data.Dataset | None = None
 ) -> data.Dataset:
-  """Returns the user's own data set, or loads the one that is named."""
+  """Returns the user's own data set, or loads the one that is named.
+
+  Raises:
+    UserError: the data cannot be had, or are not as their entry says.
+  """
   if dataset is not None:
     return dataset
-  return data.load(config.data.name, load_options(config))
+  expected = sample_spec(config)
+  dataset = data.load(config.data.name, load_options(config))
+  loaded = (
+    (dataset.sample_shape, dataset.num_classes)
+    if isinstance(dataset, data.Dataset)
+    else type(dataset).__name__
+  )
+  if loaded != expected:
+    raise UserError(
+      f'the entry of data set {config.data.name!r} says (sample_shape, '
+      f'num_classes) {expected}, but its function returned {loaded}; it must '
+      'return such a Dataset, of data.from_arrays(...) for instance'
+    )
+  return dataset
 
 
 def with_digest(

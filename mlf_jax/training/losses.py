@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
+from mlf_jax.errors import UserError
 from mlf_jax.registry import Registry, instance_of
 
 
@@ -26,6 +27,21 @@ class Loss:
 
   function: Callable[[Array, Array], Array]
   every_timestep: bool = False
+
+  def __call__(
+    self,
+    logits: Float[Array, '*time batch classes'],
+    soft_labels: Float[Array, 'batch classes'],
+  ) -> Float[Array, 'batch']:
+    """Loss of each sample; `UserError` unless it is one value per sample."""
+    losses = self.function(logits, soft_labels)
+    if getattr(losses, 'shape', None) != soft_labels.shape[:1]:
+      raise UserError(
+        f'the loss {getattr(self.function, "__name__", "")} must return one '
+        f'value per sample, shape {soft_labels.shape[:1]}, for logits of shape '
+        f'{logits.shape}; got {getattr(losses, "shape", losses)}'
+      )
+    return losses
 
 
 LOSSES: Registry[Loss] = Registry('loss', instance_of(Loss))

@@ -82,7 +82,7 @@ def train_step(
       mutable=['batch_stats'],
       rngs={'dropout': dropout_key},
     )
-    losses = loss.function(logits, targets)
+    losses = loss(logits, targets)
     correct = is_correct(_over_time(loss, logits), soft_labels)
     return losses.mean(), (new.get('batch_stats', {}), correct.mean())
 
@@ -161,7 +161,7 @@ def eval_step(
   chex.assert_rank([batch['label'], batch['mask']], 1)
   logits = _apply(model, loss, variables, normalize(batch['image']))
   labels = jax.nn.one_hot(batch['label'], model.num_classes, dtype=logits.dtype)
-  losses, mask = loss.function(logits, labels), batch['mask']
+  losses, mask = loss(logits, labels), batch['mask']
   correct = is_correct(_over_time(loss, logits), labels)
   sums = {
     'loss': jnp.sum(losses * mask.astype(losses.dtype)),

@@ -78,6 +78,11 @@ def train(
       many steps in a row were not finite.
     Interrupted: SIGINT or SIGTERM arrived; the state is saved.
   """
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise UserError(
+      'the config must be a ConfigDict, of default_config(...) for instance, '
+      f'got {type(config).__name__}: train(config, dataset, workdir)'
+    )
   with jax.enable_x64(config_lib.is_float64(config)):
     return _train(config, dataset, workdir)
 

@@ -3,9 +3,13 @@
 import pytest
 
 from mlf_jax import UserError, data
-from mlf_jax.data import FrameSpec
+from mlf_jax.data import DATASETS, DatasetEntry, FrameSpec
 from mlf_jax.training import train
-from mlf_jax.training.config_data import load_options, sample_spec
+from mlf_jax.training.config_data import (
+  load_dataset,
+  load_options,
+  sample_spec,
+)
 from tests.training import tiny
 
 
@@ -75,6 +79,11 @@ FRAMES = tiny.dataset((3, 8, 8, 2))
     ('arrays', None, r'train\(config, dataset\)'),
     ('digits', IMAGES, "'digits', which is loaded by its name"),
     ('arrays', IMAGES, 'batch'),
+    (
+      'arrays',
+      (1, 2),
+      r'must come from data\.from_arrays\(\.\.\.\), got tuple',
+    ),
   ],
 )
 def test_arrays_that_do_not_fit(tmp_path, name, dataset, message):
@@ -82,3 +91,26 @@ def test_arrays_that_do_not_fit(tmp_path, name, dataset, message):
     train(tiny.config(name), dataset, tmp_path / 'run')
   assert '\n' not in str(error.value)
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  ('returned', 'message'),
+  [
+    (
+      tiny.dataset((8, 8, 1), num_classes=3),
+      r"'own' says .*\(\(8, 8, 1\), 4\)",
+    ),
+    (tiny.dataset((9, 8, 1)), r'returned \(\(9, 8, 1\), 4\)'),
+    (None, 'returned NoneType; it must return such a Dataset'),
+  ],
+)
+def test_an_entry_that_its_data_contradict(monkeypatch, returned, message):
+  entry = DatasetEntry(lambda options: returned, 4, (8, 8, 1))
+  monkeypatch.setitem(DATASETS, 'own', entry)
+  with pytest.raises(UserError, match=message):
+    load_dataset(tiny.config('own'))
+
+
+def test_config_and_dataset_exchanged():
+  with pytest.raises(UserError, match='must be a ConfigDict'):
+    train(IMAGES, tiny.config('arrays'))

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlf_jax.training.losses import cross_entropy, is_correct
+from mlf_jax import UserError
+from mlf_jax.training.losses import Loss, cross_entropy, is_correct
 
 
 def test_cross_entropy_of_soft_labels():
@@ -29,3 +30,11 @@ def test_mistakes(shape):
   for function in (cross_entropy, is_correct):
     with pytest.raises(AssertionError):
       function(jnp.zeros((2, 3)), jnp.zeros(shape))
+
+
+@pytest.mark.parametrize(
+  'function', [lambda z, y: z.mean(0), lambda z, y: z.mean(), lambda z, y: None]
+)
+def test_a_loss_must_return_one_value_per_sample(function):
+  with pytest.raises(UserError, match=r'one value per sample, shape \(2,\)'):
+    Loss(function, every_timestep=True)(jnp.zeros((4, 2, 3)), jnp.zeros((2, 3)))

@@ -402,7 +402,7 @@ def test_run_that_diverges_stops_and_leaves_good_checkpoints(tmp_path, capsys):
 
 
 def test_frames_of_ones_own_train_and_are_evaluated(tmp_path):
-  """Separable frames are learned; on their first timesteps as well."""
+  """Separable frames are learned, mixed up and under `pmap`."""
   dataset = tiny.dataset((4, 8, 8, 2), n=96)
   config = tiny.small(
     'frame_arrays',
@@ -411,6 +411,8 @@ def test_frames_of_ones_own_train_and_are_evaluated(tmp_path):
     schedule__name='cosine',
     model__time_steps=4,
     eval_every_epochs=10.0,
+    parallel='pmap',
+    augment__mixup=0.1,
   )
   result = train(config, dataset, tmp_path)
   assert (result['data'], result['test/accuracy'] > 0.9) == ('arrays', True)
