@@ -25,8 +25,8 @@ def test_entries_know_the_shape_of_a_sample_without_the_data():
     'frame_arrays': (None, None),
   }
   assert shapes == {
-    name: (entry.shape(), entry.num_classes)
-    for name, entry in data.DATASETS.items()
+    name: (data.DATASETS[name].shape(), data.DATASETS[name].num_classes)
+    for name in shapes
   }
   assert data.DATASETS['n_mnist'].shape(SPEC) == (3, 17, 17, 2)
   dataset = data.load('digits')
