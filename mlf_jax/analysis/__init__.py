@@ -1,1 +1,1 @@
-"""What happens inside a spiking network."""
+"""Pictures of spiking units and recordings; needs `mlf_jax[plot]`."""

@@ -84,7 +84,7 @@ def _gpu_kernels(x, u):
 
 
 def _has_gpu():
-  """Whether the default device is a GPU that the kernels can run on."""
+  """True if the default device is a GPU that the kernels can run on."""
   if jax.default_backend() != 'gpu':
     return False
   capability = getattr(jax.local_devices()[0], 'compute_capability', '')

@@ -21,7 +21,8 @@ Metrics = dict[str, float] | None
 
 RANKED_BY = 'test/accuracy'
 
-# What Orbax logs through absl reaches the user as a UserError or not at all.
+# Messages that Orbax logs through absl reach the user as a UserError or not at
+# all.
 # The path of a log record tells Orbax's records from those of others.
 _ORBAX_ROOT = str(pathlib.Path(ocp.__file__).parent)
 logging.getLogger('absl').addFilter(
@@ -122,7 +123,7 @@ class CheckpointStore(contextlib.AbstractContextManager):
             }
           ),
         ),
-        # Whether to save is the caller's decision.
+        # The caller decides when to save.
         force=True,
       )
 

@@ -63,7 +63,7 @@ _STORAGE = (
   Field('manual_dir', '', help=
     "folder with the archive as downloaded by hand; '': download it"),
 )
-# How recordings become frames; the defaults are those of the data set.
+# Fields that say how recordings become frames; each data set has its defaults.
 _FRAMES = (
   Field('split', '', help=
     "division into training and test samples: 'tail', 'head', 'random' or "
