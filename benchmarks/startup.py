@@ -26,7 +26,7 @@ import optax
 from mlf_jax import data
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import memory_estimate
-from mlf_jax.training.config_data import normalizer
+from mlf_jax.training.configured_data import normalizer
 from mlf_jax.training.optimizer import make_optimizer
 from mlf_jax.training.sharding import AXIS, DataParallel
 from mlf_jax.training.state import init_state

@@ -15,7 +15,7 @@ from mlf_jax.analysis import event_plots, unit_plots
 from mlf_jax.configs import moving_digits as configuration
 from mlf_jax.data.events import moving_digits
 from mlf_jax.training.config import build_model
-from mlf_jax.training.config_data import load_dataset, load_options
+from mlf_jax.training.configured_data import load_dataset, load_options
 
 FOLDER = pathlib.Path(__file__).parent
 # Test samples that are normalised together; the first one is shown.

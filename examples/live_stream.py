@@ -17,7 +17,7 @@ import numpy as np
 from mlf_jax import UserError, stream, training
 from mlf_jax.data.events import moving_digits, to_frames
 from mlf_jax.training.config import is_float64
-from mlf_jax.training.config_data import load_dataset, normalizer
+from mlf_jax.training.configured_data import load_dataset, normalizer
 
 _HOW_TO_TRAIN = 'python train.py --config=moving_digits --workdir=runs/moving'
 

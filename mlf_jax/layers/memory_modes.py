@@ -6,7 +6,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 
-from mlf_jax.layers import convolution, narrow_integers
+from mlf_jax.layers import convolution_vjp, narrow_integers
 from mlf_jax.layers.normalization import STATISTICS
 from mlf_jax.layers.spiking_units import Range
 from mlf_jax.registry import Registry, instance_of
@@ -39,7 +39,7 @@ class MemoryMode:
       value_range = None
     if value_range is None and not in_loop:
       return None
-    return convolution.conv_general_dilated(value_range, in_loop)
+    return convolution_vjp.conv_general_dilated(value_range, in_loop)
 
   def block_input(self, x: jax.Array, value_range: Range | None) -> jax.Array:
     """Input of a block, from what is kept of it."""

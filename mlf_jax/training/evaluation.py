@@ -17,7 +17,7 @@ import optax
 from mlf_jax import data
 from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
-from mlf_jax.training import config_data
+from mlf_jax.training import configured_data
 from mlf_jax.training import workdir as workdir_lib
 from mlf_jax.training.checkpoint import CheckpointStore
 from mlf_jax.training.losses import LOSSES
@@ -50,7 +50,7 @@ def make_evaluator(
       eval_step,
       model=model,
       loss=LOSSES[config.loss],
-      normalize=config_data.normalizer(config, dataset),
+      normalize=configured_data.normalizer(config, dataset),
     )
   )
   # Checkpoints may be evaluated on another number of devices than they were
@@ -104,7 +104,7 @@ def restore(
   """
   workdir = pathlib.Path(workdir).expanduser()
   config = config_lib.from_json(workdir_lib.read_json(workdir / 'config.json'))
-  sample_shape, num_classes = config_data.sample_spec(config, dataset)
+  sample_shape, num_classes = configured_data.sample_spec(config, dataset)
   model = config_lib.build_model(config, num_classes)
   # The structure of the optimiser's state does not depend on the schedule.
   optimizer = make_optimizer(config, optax.constant_schedule(0.0))
@@ -153,7 +153,7 @@ def evaluate(
   time_steps = time_steps or config.model.time_steps
 
   # --- Test samples ---
-  dataset = config_data.load_dataset(config, dataset)
+  dataset = configured_data.load_dataset(config, dataset)
   images = dataset.test.images
   if images.ndim == 5:
     if time_steps > images.shape[1]:

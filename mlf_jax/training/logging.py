@@ -20,7 +20,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from mlf_jax.data import io
-from mlf_jax.training.timeline import Timeline
+from mlf_jax.training.log_and_eval_steps import Timeline
 from mlf_jax.training.workdir import json_text, write_errors
 
 # The run itself reports a loss that is not finite.

@@ -17,7 +17,7 @@ import optax
 from mlf_jax import data
 from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
-from mlf_jax.training import config_data
+from mlf_jax.training import configured_data
 from mlf_jax.training.optimizer import make_optimizer
 from mlf_jax.training.sharding import AXIS, DataParallel
 from mlf_jax.training.state import init_state
@@ -62,7 +62,7 @@ def compile_step(
   Returns:
     The compiled step, which takes over the buffers of its state.
   """
-  shape, num_classes = config_data.sample_spec(config)
+  shape, num_classes = configured_data.sample_spec(config)
   # Two samples have the shapes and dtypes of the data.
   images, labels = np.zeros((2, *shape), np.uint8), np.zeros(2, np.int32)
   samples = data.from_arrays(
@@ -90,7 +90,7 @@ def compile_step(
       model=model,
       optimizer=optimizer,
       config=config,
-      normalize=config_data.normalizer(config, samples),
+      normalize=configured_data.normalizer(config, samples),
     )
     batch = jax.tree.map(with_batch_size, parallel.shard_batch(batch))
     return parallel.parallelize(step, donate=True).lower(state, batch).compile()

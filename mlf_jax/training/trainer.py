@@ -18,16 +18,16 @@ import ml_collections
 from mlf_jax import data
 from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
-from mlf_jax.training import config_data
+from mlf_jax.training import configured_data
 from mlf_jax.training import workdir as workdir_lib
 from mlf_jax.training.checkpoint import CheckpointStore
 from mlf_jax.training.evaluation import make_evaluator
+from mlf_jax.training.log_and_eval_steps import Timeline
 from mlf_jax.training.logging import MetricsLog, Progress, TrainLogger
 from mlf_jax.training.optimizer import make_optimizer, make_schedule
 from mlf_jax.training.sharding import AXIS, DataParallel
 from mlf_jax.training.state import TrainState, init_state
 from mlf_jax.training.step import train_step
-from mlf_jax.training.timeline import Timeline
 
 # The host may run ahead of the devices by this many steps: enough to keep them
 # busy, and few enough for the memory of their batches not to matter.
@@ -91,9 +91,9 @@ def _train(config, dataset, workdir):
   # --- Configuration and network: mistakes show before any download ---
   parallel = DataParallel(config.get('parallel', ''))
   config_lib.validate(config, parallel.num_devices)
-  sample_shape, num_classes = config_data.sample_spec(config, dataset)
+  sample_shape, num_classes = configured_data.sample_spec(config, dataset)
   model = config_lib.build_model(config, num_classes, AXIS)
-  config = config_data.with_digest(config, dataset)
+  config = configured_data.with_digest(config, dataset)
   workdir = workdir or workdir_lib.default_workdir(config)
   workdir = pathlib.Path(workdir).expanduser()
   result = workdir_lib.finished_result(workdir, config)
@@ -105,7 +105,7 @@ def _train(config, dataset, workdir):
     return result
 
   # --- Data, optimiser and first state: no directory yet ---
-  dataset = config_data.load_dataset(config, dataset)
+  dataset = configured_data.load_dataset(config, dataset)
   timeline = Timeline(
     config, data.steps_per_epoch(dataset.train, config.batch_size)
   )
@@ -176,7 +176,7 @@ def _train(config, dataset, workdir):
       model=model,
       optimizer=optimizer,
       config=config,
-      normalize=config_data.normalizer(config, dataset),
+      normalize=configured_data.normalizer(config, dataset),
     )
     compiled_step = (
       parallel.parallelize(step_fn, donate=True)

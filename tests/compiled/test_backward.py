@@ -9,7 +9,7 @@ import pytest
 from jax.extend import core
 
 from mlf_jax import models
-from mlf_jax.layers.convolution import conv_general_dilated
+from mlf_jax.layers.convolution_vjp import conv_general_dilated
 
 
 def traced_gradient(model, x):

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from mlf_jax import UserError, models
 from mlf_jax.layers import MLF, memory_modes, narrow_integers
-from mlf_jax.layers.convolution import conv_general_dilated
+from mlf_jax.layers.convolution_vjp import conv_general_dilated
 from tests import quick
 
 SHAPE = (2, 2, 9, 10, 2)

@@ -14,10 +14,10 @@ import pytest
 from mlf_jax import UserError, data
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import default_config, sharding, workdir
-from mlf_jax.training.config_data import load_options, sample_spec
+from mlf_jax.training.configured_data import load_options, sample_spec
+from mlf_jax.training.log_and_eval_steps import Timeline
 from mlf_jax.training.losses import LOSSES, Loss
 from mlf_jax.training.optimizer import make_optimizer, make_schedule
-from mlf_jax.training.timeline import Timeline
 from tests.training import tiny
 
 # Another value for every field of a run on images but those that name a part,

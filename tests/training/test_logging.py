@@ -16,8 +16,8 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from mlf_jax.errors import UserError
+from mlf_jax.training.log_and_eval_steps import Timeline
 from mlf_jax.training.logging import MetricsLog, Progress, TrainLogger
-from mlf_jax.training.timeline import Timeline
 from tests.training import tiny
 
 

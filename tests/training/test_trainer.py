@@ -19,8 +19,8 @@ import pytest
 from mlf_jax import UserError, data
 from mlf_jax.training import evaluate, restore, train, workdir
 from mlf_jax.training.checkpoint import CheckpointStore
+from mlf_jax.training.log_and_eval_steps import Timeline
 from mlf_jax.training.logging import TrainLogger
-from mlf_jax.training.timeline import Timeline
 from mlf_jax.training.trainer import Interrupted, train_loop
 from tests import quick
 from tests.training import tiny

@@ -13,7 +13,7 @@ from mlf_jax import data
 from mlf_jax.training import (
   NETWORKS,
   NetworkEntry,
-  config_data,
+  configured_data,
   default_config,
 )
 from mlf_jax.training import config as config_lib
@@ -129,7 +129,7 @@ def built(config, shape, axis_name=None, **replacements):
   model = config_lib.build_model(config, samples.num_classes, axis_name)
   parts = {
     'optimizer': make_optimizer(config, make_schedule(config, 3, 6)),
-    'normalize': config_data.normalizer(config, samples),
+    'normalize': configured_data.normalizer(config, samples),
     **replacements,
   }
   # Drawing the weights with JAX takes longer than compiling the step.

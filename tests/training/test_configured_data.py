@@ -5,7 +5,7 @@ import pytest
 from mlf_jax import UserError, data
 from mlf_jax.data import DATASETS, DatasetEntry, FrameSpec
 from mlf_jax.training import train
-from mlf_jax.training.config_data import (
+from mlf_jax.training.configured_data import (
   load_dataset,
   load_options,
   sample_spec,

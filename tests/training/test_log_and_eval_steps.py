@@ -1,6 +1,6 @@
 """Steps, epochs and evaluations."""
 
-from mlf_jax.training.timeline import Timeline
+from mlf_jax.training.log_and_eval_steps import Timeline
 from tests.training import tiny
 
 
