@@ -75,23 +75,22 @@ def instance_of(cls: type) -> Callable[[object], str | None]:
   return check
 
 
-def subclass_of(
-  get_base: Callable[[], type], *methods: str
-) -> Callable[[object], str | None]:
-  """Check for a registry whose parts are subclasses with methods of their own.
+def subclass_of(base: type, *methods: str) -> Callable[[object], str | None]:
+  """Check for a registry whose parts are classes based on `base`.
 
   Args:
-    get_base: returns the base class.
-    *methods: methods that a subclass has to define.
+    base: the base class.
+    *methods: methods that a class has to have, besides the abstract ones of the
+      base.
   """
 
   def check(part):
-    base = get_base()
     if not (isinstance(part, type) and issubclass(part, base)):
       return f'it must be a class based on {base.__name__}, got {part!r}'
-    for method in methods:
-      if getattr(part, method, None) is getattr(base, method, None):
-        return f'{part.__name__} has no method {method}'
+    missing = [m for m in methods if not any(m in vars(c) for c in part.mro())]
+    missing += sorted(getattr(part, '__abstractmethods__', ()))
+    if missing:
+      return f'{part.__name__} has no method {missing[0]}'
     return None
 
   return check

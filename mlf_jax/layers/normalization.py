@@ -20,7 +20,7 @@ from mlf_jax.registry import Registry, subclass_of
 # Flax modules with the attributes `threshold`, `affine` and `axis_name` and the
 # methods of `TDBatchNorm`, by the name in `config.model.normalization`.
 NORMALIZATIONS: Registry[type[nn.Module]] = Registry(
-  'normalization', subclass_of(lambda: nn.Module, 'coefficients')
+  'normalization', subclass_of(nn.Module, 'coefficients')
 )
 
 # Name of mean and variance for the policies of `jax.checkpoint`.

@@ -16,6 +16,7 @@ it for everything it has to know, so that a unit of one's own takes one class:
         return state, jnp.tanh(state)
 """
 
+import abc
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -49,7 +50,7 @@ class Observation(NamedTuple):
   in_window: Bool[Array, 'time level *shape']
 
 
-class SpikingUnit:
+class SpikingUnit(abc.ABC):
   """Base of all units: a frozen dataclass of plain numbers overrides this.
 
   `init_state` and `step` are all that a unit has to define; `step` is its
@@ -94,6 +95,7 @@ class SpikingUnit:
     del input_range
     return None
 
+  @abc.abstractmethod
   def init_state(
     self, parameters: Mapping[str, Array], shape: tuple[int, ...], dtype
   ) -> Any:
@@ -104,8 +106,8 @@ class SpikingUnit:
       shape: shape of the current at one timestep, batch first.
       dtype: dtype of the current, float32 or wider.
     """
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def step(
     self,
     parameters: Mapping[str, Array],
@@ -122,7 +124,6 @@ class SpikingUnit:
     Returns:
       The new state, and the output in the shape and dtype of `x_t`.
     """
-    raise NotImplementedError
 
   def run(
     self,
@@ -171,8 +172,7 @@ class SpikingUnit:
 
 def unit_problem(cls: type) -> str | None:
   """Tells what is wrong with a class of units, None if nothing is."""
-  check = subclass_of(lambda: SpikingUnit, 'init_state', 'step')
-  if problem := check(cls):
+  if problem := subclass_of(SpikingUnit)(cls):
     return problem
   # Own fields only: `is_dataclass` is True for a subclass of a dataclass too.
   params = cls.__dict__.get('__dataclass_params__')

@@ -10,17 +10,11 @@ import functools
 
 import flax.linen as nn
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Float
 
 from mlf_jax.layers import LayerFactory
 from mlf_jax.layers.narrow_integers import CURRENT
 from mlf_jax.layers.spiking_units import Range
 from mlf_jax.registry import Registry, subclass_of
-
-# Classes of blocks, by the name in `config.model.residual`.
-BLOCKS: Registry[type['ResidualBlock']] = Registry(
-  'residual', subclass_of(lambda: ResidualBlock, '__call__')
-)
 
 SHORTCUTS = ('mlf', 'norm')
 
@@ -28,8 +22,11 @@ SHORTCUTS = ('mlf', 'norm')
 class ResidualBlock(nn.Module):
   """Base of residual blocks: two 3x3 convolutions and a shortcut.
 
-  A block of one's own overrides `__call__`; and `output_range`, if its outputs
-  are whole numbers.
+  A block of one's own defines `__call__(self, x, train)`: `x` is the output of
+  the block before, [time * batch, height, width, channel], the result is
+  [time * batch, height / stride, width / stride, features], and `train` says
+  whether to normalise with the statistics of the batch. It overrides
+  `output_range` if its results are whole numbers.
 
   Attributes:
     features: output channels.
@@ -61,17 +58,6 @@ class ResidualBlock(nn.Module):
     del projects
     return None
 
-  def __call__(
-    self, x: Float[Array, 'folded height width channel'], train: bool
-  ) -> Float[Array, 'folded height_out width_out features']:
-    """Applies the block; time is folded into batch, time-major.
-
-    Args:
-      x: output of the block before.
-      train: whether to normalise with the statistics of the batch.
-    """
-    raise NotImplementedError
-
   def convolved_twice(self, x, train):
     """Result of conv2(units(bn1(conv1(x)))), the current of the last units."""
     make = self.make
@@ -91,6 +77,12 @@ class ResidualBlock(nn.Module):
     if self.shortcut == 'mlf':
       return make.normalized_units(norm, x, train)
     return norm(x, not train)
+
+
+# Classes of blocks, by the name in `config.model.residual`.
+BLOCKS: Registry[type[ResidualBlock]] = Registry(
+  'residual', subclass_of(ResidualBlock, '__call__')
+)
 
 
 @BLOCKS.register('ds')
