@@ -42,7 +42,7 @@ def benchmark(monkeypatch):
 
 @pytest.fixture
 def cases(benchmark, monkeypatch):
-  """What the programs share, with a tiny network among the paper's."""
+  """The module `cases` with a tiny network beside the paper's."""
   cases = benchmark('cases')
   monkeypatch.setitem(cases.NETWORKS, 'tiny', (tiny, FRAMES))
   monkeypatch.setitem(cases.CONFIGURATIONS, 'tiny', 'digits')

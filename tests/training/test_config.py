@@ -93,7 +93,7 @@ def test_every_field_is_covered():
 
 
 def parts_of_a_run(config, augmentation_only=False):
-  """What decides a run, the parts that are quick to make first."""
+  """Yields the parts that decide a run's numbers, cheap ones first."""
   timeline = Timeline(config, steps_per_epoch=4)
   steps = range(1, 30)
   yield repr(config_lib.build_model(config, 4))

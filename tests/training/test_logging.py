@@ -214,7 +214,7 @@ def show_run():
 
 
 def shown_on_terminal(monkeypatch, term='xterm-256color'):
-  """What a run, interrupted at its end, writes to a pseudo-terminal."""
+  """Output on a pseudo-terminal of a run that is interrupted at its end."""
   parent, child = pty.openpty()
   for name, value in {'TERM': term, 'COLUMNS': '80', 'LINES': '24'}.items():
     monkeypatch.setenv(name, value)
