@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from mlf_jax.data.events import formats
+from mlf_jax.data.events import RecordingError, formats
 from mlf_jax.errors import UserError
 from tests.data import recordings
 
@@ -51,7 +51,7 @@ def assert_holds(events, expected, sensor_size=(128, 128), dropped=0):
 
 
 def fails(content, problem, offset, read=formats.read_aedat, **options):
-  with pytest.raises(formats.RecordingError) as info:
+  with pytest.raises(RecordingError) as info:
     read(Named(content), **options)
   message = str(info.value)
   assert isinstance(info.value, UserError)

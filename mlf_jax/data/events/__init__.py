@@ -14,12 +14,7 @@ The functions, in the order in which a recording becomes training data:
 
 from mlf_jax.data.events.catalogue import EVENT_SETS, EventSet
 from mlf_jax.data.events.events import Events, from_array
-from mlf_jax.data.events.formats import (
-  BACKWARDS,
-  RecordingError,
-  read_aedat,
-  read_n_mnist,
-)
+from mlf_jax.data.events.formats import BACKWARDS, read_aedat, read_n_mnist
 from mlf_jax.data.events.frames import BINNINGS, FrameSpec, to_frames
 from mlf_jax.data.events.loading import (
   describe_prepared,
@@ -27,6 +22,7 @@ from mlf_jax.data.events.loading import (
   paper_frames,
   prepare,
 )
+from mlf_jax.data.events.recording_file import RecordingError
 
 __all__ = [
   'BACKWARDS',

@@ -10,10 +10,10 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping
 
+from mlf_jax.data.archives import Member
 from mlf_jax.data.events import formats
 from mlf_jax.data.events.events import Events
 from mlf_jax.data.events.frames import FrameSpec
-from mlf_jax.data.io import Member
 from mlf_jax.errors import UserError
 from mlf_jax.registry import Registry, instance_of
 

@@ -10,20 +10,14 @@ Saccades", 2015 (N-MNIST).
 """
 
 import bisect
-import contextlib
-import os
 import re
 import struct
-from collections.abc import Callable, Iterator
-from typing import BinaryIO, NoReturn
 
 import numpy as np
 
-from mlf_jax.data import io
 from mlf_jax.data.events.events import DTYPES, Events
-from mlf_jax.errors import UserError, unknown
-
-File = str | os.PathLike | BinaryIO
+from mlf_jax.data.events.recording_file import File, RecordingFile, opened
+from mlf_jax.errors import unknown
 
 # Events decoded at once by default: their columns fit the second-level cache.
 _BLOCK = 1 << 15
@@ -37,12 +31,7 @@ DVS128 = (128, 128)
 N_MNIST = (34, 34)
 BACKWARDS = ('error', 'sort')
 
-_MAX_HEADER_LINE = 1 << 12
 _MAGIC = b'#!AER-DAT'
-
-
-class RecordingError(UserError):
-  """A recording that breaks its format; the message names file and byte."""
 
 
 def read_aedat(
@@ -68,7 +57,7 @@ def read_aedat(
       impossible value. The message names the file and the byte.
     UserError: the file cannot be opened.
   """
-  with _opened(file) as source:
+  with opened(file) as source:
     version = _version(source)
     if version == '3.1':
       columns = _Columns(source, DVS128, backwards, block)
@@ -103,7 +92,7 @@ def read_n_mnist(
       impossible value. The message names the file and the byte.
     UserError: the file cannot be opened.
   """
-  with _opened(file) as source:
+  with opened(file) as source:
     columns = _Columns(source, N_MNIST, backwards, block, wrap=1 << 23)
     if source.peek(len(_MAGIC)) == _MAGIC:
       source.fail('this is an AEDAT file, not one of N-MNIST', 0)
@@ -116,104 +105,6 @@ def read_n_mnist(
       x, y = raw[:, 0].astype(np.uint16), raw[:, 1].astype(np.uint16)
       columns.append(t, x, y, raw[:, 2] >> 7, offset_of)
     return columns.events()
-
-
-# --- A file while it is read ---
-
-
-class _Source:
-  """A binary file that is read once, front to back, and knows its place."""
-
-  def __init__(self, file: BinaryIO, name: str):
-    """Reads `file`, which errors call `name`."""
-    self.name = name
-    self.offset = 0  # Number of the next byte.
-    self._file = file
-    self._ahead = b''
-
-  def read(self, size: int) -> bytes:
-    """Reads `size` bytes, fewer only at the end of the file."""
-    content, self._ahead = self._ahead[:size], self._ahead[size:]
-    try:
-      while missing := size - len(content):
-        if not (piece := self._file.read(missing)):
-          break
-        content += piece
-    except io.DAMAGED as error:
-      self.fail(f'cannot be read ({error})', self.offset + len(content))
-    self.offset += len(content)
-    return content
-
-  def blocks(
-    self, event_bytes: int, block: int
-  ) -> Iterator[tuple[bytes, Callable[[int], int]]]:
-    """Yields the events up to the end of the file, `block` at once.
-
-    Yields:
-      The bytes of the events, and a function from the number of an event in
-      the block to its byte in the file.
-    """
-    while piece := self.read(event_bytes * block):
-      start = self.offset - len(piece)
-      if rest := len(piece) % event_bytes:
-        self.fail(
-          f'truncated: {rest} bytes where an event has {event_bytes}',
-          self.offset - rest,
-        )
-      yield piece, lambda i, start=start: start + event_bytes * int(i)
-
-  def peek(self, size: int) -> bytes:
-    """Returns the next bytes without consuming them."""
-    content = self.read(size)
-    self._unread(content)
-    return content
-
-  def line(self) -> bytes:
-    """Reads a line, with its line feed."""
-    piece = self.read(_MAX_HEADER_LINE)
-    end = piece.find(b'\n') + 1
-    if not end:
-      problem = (
-        'a header line does not end'
-        if len(piece) == _MAX_HEADER_LINE
-        else 'the file ends within its header'
-      )
-      self.fail(problem, self.offset - len(piece))
-    self._unread(piece[end:])
-    return piece[:end]
-
-  def fail(self, problem: str, offset: int) -> NoReturn:
-    """Raises `RecordingError` for a byte of this file."""
-    raise RecordingError(f'{self.name}: byte {offset}: {problem}')
-
-  def _unread(self, content):
-    self._ahead = content + self._ahead
-    self.offset -= len(content)
-
-
-@contextlib.contextmanager
-def _opened(file: File) -> Iterator[_Source]:
-  """Opens a path, and closes it again, or wraps a file that is open."""
-  if not isinstance(file, (str, os.PathLike)):
-    try:
-      is_binary = file.read(0) == b''
-    except (AttributeError, ValueError):  # No file, or a closed one.
-      is_binary = False
-    if not is_binary:
-      raise UserError(
-        'a recording is a path or a binary file open for reading, not '
-        f'{type(file).__name__}'
-      )
-    name = getattr(file, 'name', None)
-    # The name may also be the number of the file, or empty.
-    yield _Source(file, name if name and isinstance(name, str) else 'recording')
-    return
-  try:
-    binary = open(os.path.expanduser(file), 'rb')  # noqa: SIM115
-  except OSError as error:
-    raise UserError(f'{file} cannot be opened ({error.strerror})') from error
-  with binary:
-    yield _Source(binary, os.fspath(file))
 
 
 class _Columns:
@@ -291,7 +182,7 @@ class _Columns:
     return Events(*columns, self._sensor_size, self._dropped)
 
 
-def _version(source: _Source) -> str:
+def _version(source: RecordingFile) -> str:
   """Reads the version in the first line of an AEDAT file."""
   start = source.peek(len(_MAGIC))
   if start != _MAGIC:
@@ -304,7 +195,7 @@ def _version(source: _Source) -> str:
   return match[1].decode()
 
 
-def _read_aedat3(source: _Source, columns: _Columns) -> None:
+def _read_aedat3(source: RecordingFile, columns: _Columns) -> None:
   """Reads an AEDAT 3.1 file from its second line on."""
   while not (line := source.line()).startswith(b'#!END-HEADER'):
     if not line.startswith(b'#'):
@@ -402,7 +293,7 @@ class _PolarityPackets:
     self._clear()
 
 
-def _read_aedat2(source: _Source, columns: _Columns) -> None:
+def _read_aedat2(source: RecordingFile, columns: _Columns) -> None:
   """Reads an AEDAT 2.0 file of a DVS128 from its second line on."""
   # Addresses of this sensor are below 2^16: none begins with the byte of '#'.
   while source.peek(1) == b'#':

@@ -6,10 +6,10 @@ import filecmp
 import pathlib
 import re
 
-from mlf_jax.data import io
+from mlf_jax.data import archives
+from mlf_jax.data.archives import Member
 from mlf_jax.data.events.catalogue import EventSet, Found, Recording, Skip
 from mlf_jax.data.events.events import Events
-from mlf_jax.data.io import Member
 from mlf_jax.errors import UserError
 
 _COLUMNS = ('class', 'startTime_usec', 'endTime_usec')
@@ -52,27 +52,27 @@ def find_recordings(
       f'{manual_dir} is none of the archives {", ".join(event_set.archives)} '
       'and no folder'
     )
-  archives, loose, skips = [place], [], []
+  packed, loose, skips = [place], [], []
   if place.is_dir():
-    loose, broken = io.folder_members(place)
-    archives = [m.path for m in loose if m.path.name in event_set.archives]
+    loose, broken = archives.folder_members(place)
+    packed = [m.path for m in loose if m.path.name in event_set.archives]
     # The link may have stood for a folder of recordings.
     skips += [Skip(name, 'it is a link that leads nowhere') for name in broken]
     for name in broken:
       if pathlib.PurePosixPath(name).name in event_set.archives:
         raise UserError(f'{place / name} is a link that leads nowhere')
-  tars = [path for path in archives if path.name.endswith('.tar.gz')]
+  tars = [path for path in packed if path.name.endswith('.tar.gz')]
   if len(tars) > 1:
     raise UserError(
       f'{tars[0]} and {tars[1]} are both there: name the one that is meant'
     )
   archived = []
-  for archive in archives:
+  for archive in packed:
     if archive.name.endswith('.tar.gz'):
-      files = io.extract_tar(archive, extracted, event_set.pattern.search)
-      archived += io.folder_members(files)[0]
+      files = archives.extract_tar(archive, extracted, event_set.pattern.search)
+      archived += archives.folder_members(files)[0]
     else:
-      archived += io.zip_members(archive)
+      archived += archives.zip_members(archive)
   files, doubles = _by_name(event_set, archived)
   loose, more_doubles = _by_name(event_set, loose)
   found = event_set.find_recordings(event_set, loose | files)

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_builder
 
-from mlf_jax.data import io, tfds_format
+from mlf_jax.data import archives, io, tfds_format
 from mlf_jax.data.events import conversion
 from mlf_jax.data.events.catalogue import EVENT_SETS, EventSet
 from mlf_jax.data.events.frames import FrameSpec
@@ -69,7 +69,7 @@ class _EventBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     self._backwards = backwards
     self._processes = processes
     super().__init__(**{**kwargs, 'file_format': 'array_record'})
-    self._work = pathlib.Path(self.data_dir).parent / io.PREPARING
+    self._work = pathlib.Path(self.data_dir).parent / archives.PREPARING
 
   def _info(self) -> tfds.core.DatasetInfo:
     event_set = self.EVENT_SET

@@ -9,7 +9,7 @@ Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images",
 import pathlib
 import warnings
 
-from mlf_jax.data import io
+from mlf_jax.data import downloads, io
 from mlf_jax.data.dataset import Dataset, LoadOptions, Split
 from mlf_jax.data.images.cifar_archive import ARCHIVES, Archive, read_records
 from mlf_jax.errors import UserError
@@ -62,7 +62,7 @@ def _locate_archive(
   if not manual_dir:
     folder = root / 'downloads'
     io.require_writable(folder)
-    return io.download(archive.url, folder, archive.size, archive.sha256)
+    return downloads.download(archive.url, folder, archive.size, archive.sha256)
   path = pathlib.Path(manual_dir).expanduser()
   if not path.is_file():
     path = path / archive.filename
@@ -72,7 +72,7 @@ def _locate_archive(
       f' {archive.url} there.'
     )
   try:
-    checksum = io.sha256(path)
+    checksum = downloads.sha256(path)
   except OSError as error:
     raise UserError(f'{path} cannot be read ({error.strerror}).') from error
   if checksum != archive.sha256:

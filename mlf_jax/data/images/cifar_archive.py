@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from mlf_jax.data import io
+from mlf_jax.data import archives
 from mlf_jax.errors import UserError
 
 _PIXEL_BYTES = 3 * 32 * 32
@@ -105,7 +105,7 @@ def read_records(
     *archive.label_files.values(),
   ]
   names = [f'{archive.folder}/{file}' for file in files]
-  members = io.read_tar(path, names, archive.url)
+  members = archives.read_tar(path, names, archive.url)
   content = {file: members[f'{archive.folder}/{file}'] for file in files}
   splits = {
     split: np.concatenate(

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from mlf_jax.data import FrameSpec, io
+from mlf_jax.data import FrameSpec, archives, io
 from mlf_jax.data.events import conversion
 from mlf_jax.errors import UserError
 from tests.data import event_trees, recordings
@@ -108,7 +108,7 @@ def test_preparation_that_ends_while_it_finishes_continues(
     monkeypatch.setattr(os, 'link', refuse)
   assert prepare('cifar10_dvs', tmp_path, processes=1)[-1] == '0 skipped'
   assert not list(tmp_path.rglob('incomplete.*'))
-  assert not list(tmp_path.rglob(io.PREPARING))
+  assert not list(tmp_path.rglob(archives.PREPARING))
   assert len(load('cifar10_dvs', tmp_path).train) == 10
 
 
@@ -116,17 +116,19 @@ def test_one_process_at_a_time_prepares(tmp_path):
   write_cifar(tmp_path, 1)
   folder = tmp_path / 'prepared' / 'cifar10_dvs' / SMALL.name
   with (
-    io.exclusive(folder / io.PREPARING, '', '', ''),
+    io.exclusive(folder / archives.PREPARING, '', '', ''),
     pytest.raises(UserError, match='another process prepares data in'),
   ):
     prepare('cifar10_dvs', tmp_path)
   # The other one's folder is still there.
-  assert (folder / io.PREPARING / '.lock').exists()
+  assert (folder / archives.PREPARING / '.lock').exists()
   (tmp_path / 'manual').rename(tmp_path / 'elsewhere')
   (tmp_path / 'manual').mkdir()
   with pytest.raises(UserError, match='holds no recordings'):
     prepare('cifar10_dvs', tmp_path)
-  assert not (folder / io.PREPARING).exists()  # There is nothing to continue.
+  assert not (
+    folder / archives.PREPARING
+  ).exists()  # There is nothing to continue.
   (tmp_path / 'manual').rmdir()
   (tmp_path / 'elsewhere').rename(tmp_path / 'manual')
   assert prepare('cifar10_dvs', tmp_path)[-1] == '0 skipped'

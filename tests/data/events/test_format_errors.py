@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlf_jax.data.events import formats
+from mlf_jax.data.events import RecordingError, formats
 from mlf_jax.errors import UserError
 from tests.data import recordings
 from tests.data.reading import (
@@ -100,7 +100,7 @@ def test_damaged_member_of_a_zip(method, tmp_path):
     zipfile.ZipFile(path) as archive,
     archive.open(NAME) as member,
     pytest.raises(
-      formats.RecordingError, match=rf'^{NAME}: byte \d+: cannot be read .*$'
+      RecordingError, match=rf'^{NAME}: byte \d+: cannot be read .*$'
     ),
   ):
     formats.read_aedat(member)
@@ -136,7 +136,7 @@ def test_errors_name_the_path(read, tmp_path):
     with pytest.raises(UserError, match=f'^{path} cannot be opened [^\n]*$'):
       read(path)
   path = opened_path(b'12', tmp_path)
-  with pytest.raises(formats.RecordingError, match=f'^{path}: byte 0: '):
+  with pytest.raises(RecordingError, match=f'^{path}: byte 0: '):
     read(path)
   with pytest.raises(UserError, match="did you mean 'sort'"):
     read(opened_path(recordings.aedat2(GOOD), tmp_path), backwards='sorted')
@@ -155,7 +155,7 @@ def test_file_that_cannot_be_read():
       return super().read(min(size, 5))
 
   with pytest.raises(
-    formats.RecordingError, match=r'byte 5: cannot be read .*output error'
+    RecordingError, match=r'byte 5: cannot be read .*output error'
   ):
     formats.read_n_mnist(Broken(recordings.n_mnist(GOOD)))
 
@@ -287,7 +287,7 @@ def test_announced_events_take_no_memory(kind, size, tmp_path):
   tracemalloc.start()
   fails(content, problem, len(content))
   # Files on disk take as much memory as they are asked to read.
-  with pytest.raises(formats.RecordingError, match=problem):
+  with pytest.raises(RecordingError, match=problem):
     formats.read_aedat(opened_path(content, tmp_path))
   peak = tracemalloc.get_traced_memory()[1]
   tracemalloc.stop()

@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from mlf_jax.data import io
+from mlf_jax.data import archives
 from mlf_jax.errors import UserError
 from tests.data import event_trees, recordings
 from tests.data.preparing import (
@@ -240,6 +240,6 @@ def test_fault_of_the_machine_skips_nothing(tmp_path, monkeypatch):
   write_cifar(tmp_path, 1, zipped=False)
   error = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
   opened = lambda *a: (_ for _ in ()).throw(error)
-  monkeypatch.setattr(io, 'open', opened, raising=False)
+  monkeypatch.setattr(archives, 'open', opened, raising=False)
   with pytest.raises(UserError, match=r'cannot be opened \(Too many'):
     convert('cifar10_dvs', tmp_path)
