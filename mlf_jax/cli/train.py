@@ -30,8 +30,6 @@ def add_command(commands) -> None:
 
 def _train(arguments):
   config = config_of(arguments)
-  # Training takes seconds to import.
-  from mlf_jax.training import Interrupted, train
   from mlf_jax.training.config import help_text
 
   if arguments.help:
@@ -39,6 +37,9 @@ def _train(arguments):
     print(f'fields of {arguments.config}, with their values:\n')
     print(help_text(config))
     return 0
+  # Imported only now: it takes seconds, which `--help` need not wait.
+  from mlf_jax.training import Interrupted, train
+
   try:
     train(config, workdir=arguments.workdir)
   except Interrupted as stop:

@@ -5,11 +5,21 @@ result = train(config)
 line = evaluate('runs/digits')
 """
 
+import importlib
+
 from mlf_jax.training.config import NETWORKS, NetworkEntry
 from mlf_jax.training.config import default as default_config
-from mlf_jax.training.evaluation import Restored, evaluate, restore
 from mlf_jax.training.losses import LOSSES, Loss
-from mlf_jax.training.trainer import Interrupted, train
+
+# Modules that import Orbax and TensorBoard, which takes seconds: only when one
+# of their names is used, so that configuration files and `--help` are quick.
+_LAZY = {
+  'Interrupted': 'trainer',
+  'train': 'trainer',
+  'Restored': 'evaluation',
+  'evaluate': 'evaluation',
+  'restore': 'evaluation',
+}
 
 __all__ = [
   'LOSSES',
@@ -23,3 +33,15 @@ __all__ = [
   'restore',
   'train',
 ]
+
+
+def __getattr__(name: str):
+  """Imports the module that defines a name, at first use."""
+  if name not in _LAZY:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  return getattr(importlib.import_module(f'{__name__}.{_LAZY[name]}'), name)
+
+
+def __dir__() -> list[str]:
+  """Public names, those that are not imported yet among them."""
+  return __all__
