@@ -1,6 +1,7 @@
 """Lines of metrics: summed over steps, written to files and the terminal."""
 
 import contextlib
+import dataclasses
 import errno
 import json
 import logging
@@ -11,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import rich.console
 import rich.progress
 import rich.table
@@ -66,12 +66,15 @@ class TrainLogger:
     self._batch_size = batch_size
     self._clock = clock
     self.partial_sums = {n: (stored or {}).get(n, 0.0) for n in _SUMS}
-    # Number and seconds of the steps of this line, and of all steps and
-    # evaluations of this process.
-    self._line, self._steps, self._evaluations = np.zeros((3, 2))
+    # The steps of this line, and all steps and evaluations of this process.
+    self._line, self._steps, self._evaluations = _Timer(), _Timer(), _Timer()
     self._last_time = clock()
     self._last_metrics: Mapping[str, float] = {}
     self._reported_skips = 0
+
+  def flush(self) -> None:
+    """Waits until all lines are on disk."""
+    self._log.flush()
 
   def start_clock(self) -> None:
     """Starts the time of the next step, when no other step is under way."""
@@ -88,7 +91,7 @@ class TrainLogger:
     """
     now = self._clock()
     for timer in (self._line, self._steps):
-      timer += 1, now - self._last_time
+      timer.add(now - self._last_time)
     self._last_time, self._last_metrics = now, metrics
     if not metrics['skipped_in_row']:
       for name in ('loss', 'accuracy'):
@@ -107,7 +110,7 @@ class TrainLogger:
       step: number of the step.
       test_metrics: metrics of the evaluation.
     """
-    self._evaluations += 1, self._clock() - self._last_time
+    self._evaluations.add(self._clock() - self._last_time)
     self.write_line(step, test_metrics)
     self._progress.say(
       f'step {step}  epoch {self._timeline.epoch(step)}  '
@@ -124,8 +127,7 @@ class TrainLogger:
       step: number of the last step.
       test_metrics: metrics of an evaluation, for the same line.
     """
-    count, seconds = self._line
-    if not count:
+    if not self._line.count:
       return
     loss, accuracy, steps = self.partial_sums.values()
     skipped = int(self._last_metrics['skipped_steps'])
@@ -135,17 +137,14 @@ class TrainLogger:
       'train/learning_rate': float(self._last_metrics['learning_rate']),
       'train/skipped_steps': skipped,
       **(test_metrics or {}),
-      'train/samples_per_second': count * self._batch_size / max(seconds, 1e-9),
+      'train/samples_per_second': self._batch_size / max(self._line.mean, 1e-9),
     }
-    self.partial_sums, self._line = dict.fromkeys(_SUMS, 0.0), np.zeros(2)
+    self.partial_sums, self._line = dict.fromkeys(_SUMS, 0.0), _Timer()
     epoch = self._timeline.epoch(step)
     self._log.write(step, epoch, line)
-    seconds_left = 0.0
-    for remaining, (count, seconds) in (
-      (self._timeline.num_steps - step, self._steps),
-      (self._timeline.evaluations_after(step), self._evaluations),
-    ):
-      seconds_left += remaining * seconds / max(count, 1)
+    seconds_left = self._steps.mean * (
+      self._timeline.num_steps - step
+    ) + self._evaluations.mean * self._timeline.evaluations_after(step)
     self._progress.update(step, epoch, line, seconds_left)
     if skipped > self._reported_skips:
       self._reported_skips = skipped
@@ -153,6 +152,24 @@ class TrainLogger:
         f'warning: {skipped} steps skipped so far, whose loss, gradient or '
         'update was not finite'
       )
+
+
+@dataclasses.dataclass
+class _Timer:
+  """Number and total time of steps or evaluations."""
+
+  count: int = 0
+  seconds: float = 0.0
+
+  def add(self, seconds):
+    """Adds one of them."""
+    self.count += 1
+    self.seconds += seconds
+
+  @property
+  def mean(self):
+    """Mean seconds, 0 before the first."""
+    return self.seconds / max(self.count, 1)
 
 
 class MetricsLog:
@@ -196,7 +213,7 @@ class MetricsLog:
   def write(
     self, step: int, epoch: float, scalars: Mapping[str, float]
   ) -> None:
-    """Appends one line, which is on disk when this returns.
+    """Appends one line.
 
     Args:
       step: number of training steps so far.
@@ -214,8 +231,6 @@ class MetricsLog:
       content = line.encode() + b'\n'
       if self._file.write(content) < len(content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-      # Otherwise a crash could lose lines and keep a later checkpoint.
-      os.fsync(self._file.fileno())
       for name, value in scalars.items():
         scalar = summary.scalar(name, value)
         self._events.write_event(
@@ -224,8 +239,21 @@ class MetricsLog:
       # A TensorBoard that is watching shows the line at once.
       self._events.flush()
 
+  def flush(self) -> None:
+    """Waits until all lines are on disk.
+
+    Called before a checkpoint is saved: otherwise a crash could lose lines and
+    keep the later checkpoint.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    with write_errors(self._path):
+      os.fsync(self._file.fileno())
+
   def close(self) -> None:
-    """Closes the files."""
+    """Waits until all lines are on disk and closes the files."""
+    self.flush()
     self._file.close()
     self._events.close()
 

@@ -291,6 +291,7 @@ def train_loop(
         raise _diverged(step, skipped_in_row, store)
 
   def save(step, test_metrics):
+    logger.flush()
     stored = {'wall_seconds': wall_seconds(), **logger.partial_sums}
     store.save(step, state, {**test_metrics, **stored})
 
@@ -316,7 +317,8 @@ def train_loop(
     # --- Stop on a signal ---
     if stop and step < timeline.num_steps:
       log_steps(0)
-      if not skipped_in_row:
+      # After an evaluation it has been decided whether to save.
+      if not skipped_in_row and not timeline.is_eval(step):
         save(step, {})
       store.wait()
       saved = [s for s in store.steps() if s <= step][-1:] or [0]

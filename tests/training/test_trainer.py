@@ -125,12 +125,12 @@ def test_directory_in_use_is_refused(tmp_path):
 
 def test_mistake_in_data_or_network_leaves_no_directory(tmp_path):
   directory = tmp_path / 'run'
-  for config in (
-    tiny.config(model__depth=9),
-    tiny.config(batch_size=4000),
-    tiny.config(unit__thresholds=(1.6, 0.6)),
+  for config, message in (
+    (tiny.config(model__depth=9), 'depth must be 6n'),
+    (tiny.config(batch_size=4000), 'between 1 and 1438'),
+    (tiny.config(unit__thresholds=(1.6, 0.6)), 'strictly increasing'),
   ):
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=message):
       train(config, workdir=directory)
     assert not directory.exists()
 
@@ -175,7 +175,12 @@ def test_throughput_is_samples_by_the_time_of_their_steps(host_seconds):
     clock.now += 1000.0
     return {'test/loss': 1.0, 'test/accuracy': 0.5}
 
-  log, progress = mock.Mock(), mock.Mock()
+  def save(*_):
+    assert on_disk == list(lines)  # A crash could lose them otherwise.
+    return take_long()
+
+  log, progress, on_disk = mock.Mock(), mock.Mock(), []
+  log.flush = lambda: on_disk.extend([s for s in lines if s not in on_disk])
   log.write = lambda step, epoch, scalars: lines.update({step: scalars})
   progress.update = lambda step, *values: left.update({step: values[-1]})
   logger = TrainLogger(
@@ -191,7 +196,7 @@ def test_throughput_is_samples_by_the_time_of_their_steps(host_seconds):
     timeline=timeline,
     train_step=train_step,
     evaluate=take_long,
-    store=mock.Mock(save=take_long),
+    store=mock.Mock(save=save),
     logger=logger,
     max_skipped_steps=3,
     stop=[],
