@@ -11,6 +11,13 @@ from mlf_jax.errors import UserError
 _MISTAKE = 2
 
 
+class _Parser(argparse.ArgumentParser):
+  """A parser whose errors are those of the commands: one line."""
+
+  def error(self, message):
+    raise UserError(message)
+
+
 def main(argv: list[str] | None = None) -> int:
   """Runs a command; a mistake is one line, a traceback is for bugs.
 
@@ -21,26 +28,24 @@ def main(argv: list[str] | None = None) -> int:
   Returns:
     The exit code: 0, 2 after a mistake, 128 + signal after an interruption.
   """
-  parser = argparse.ArgumentParser(prog='python -m mlf_jax', allow_abbrev=False)
+  parser = _Parser(prog='python -m mlf_jax', allow_abbrev=False)
   commands = parser.add_subparsers(dest='command', required=True)
   for command in (train, evaluate, prepare, memory):
     command.add_command(commands)
-  # Fields of a configuration are left over; `config_flags` parses them.
-  arguments, fields = parser.parse_known_args(argv)
-  if fields and not arguments.takes_fields:
-    parser.error(f'unrecognized arguments: {" ".join(fields)}')
-  arguments.fields = fields
   with warnings.catch_warnings():
     warnings.showwarning = _show_warning
     try:
+      # Fields of a configuration are left over; `config_flags` parses them.
+      arguments, fields = parser.parse_known_args(argv)
+      if fields and not arguments.takes_fields:
+        parser.error(f'unrecognized arguments: {" ".join(fields)}')
+      arguments.fields = fields
       return arguments.command_function(arguments) or 0
     except UserError as error:
       print(f'error: {error}', file=sys.stderr)
       return _MISTAKE
     except KeyboardInterrupt:
-      print(
-        'interrupted; the same command goes on where it was', file=sys.stderr
-      )
+      print('interrupted', file=sys.stderr)
       return 128 + signal.SIGINT
 
 

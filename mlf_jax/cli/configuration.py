@@ -50,7 +50,9 @@ def config_of(arguments: argparse.Namespace) -> ml_collections.ConfigDict:
   except (AttributeError, KeyError) as error:
     raise UserError(f'--config: no such field: {_one_line(error)}') from None
   except (flags.Error, TypeError, ValueError) as error:
-    raise UserError(' '.join(str(error).split())) from None
+    text = ' '.join(str(error).split())
+    # "flag --config.augment.flip=3: ('Non-boolean argument ...', '3')"
+    raise UserError(re.sub(r"\('(.*)', .*\)$", r'\1', text)) from None
   if rest:
     raise UserError(
       f'unexpected argument {rest[0]!r}; fields are set as --config.FIELD=VALUE'
@@ -73,22 +75,23 @@ def from_file(name: str) -> ml_collections.ConfigDict:
   try:
     get_config = runpy.run_path(path).get('get_config')
     if get_config is None:
-      raise UserError(f'--config: {path} has no function get_config')
+      raise UserError('there is no function get_config')
     if colon and not inspect.signature(get_config).parameters:
-      raise UserError(f'--config: {path} has no variants, got {variant!r}')
+      raise UserError(f'there are no variants, got {variant!r}')
     config = get_config(variant) if colon else get_config()
-  except UserError:
-    raise
   except Exception as error:
-    lines = [
-      f', line {frame.lineno}'
+    numbers = [
+      frame.lineno
       for frame in traceback.extract_tb(error.__traceback__)
       if frame.filename == path
     ]
-    raise UserError(
-      f'--config: {path}{"".join(lines[-1:])}: {type(error).__name__}: '
-      f'{_one_line(error)}'
-    ) from None
+    if isinstance(error, SyntaxError):
+      numbers.append(error.lineno)
+    place = f'{path}, line {numbers[-1]}' if numbers else path
+    text = f'{type(error).__name__}: {_one_line(error)}'
+    if isinstance(error, UserError):
+      text = str(error)
+    raise UserError(f'--config: {place}: {text}') from None
   if not isinstance(config, ml_collections.ConfigDict):
     raise UserError(f'--config: get_config of {path} returns no ConfigDict')
   return config

@@ -1,6 +1,7 @@
 """`python -m mlf_jax prepare`: frames of the recordings of a data set."""
 
 import signal
+import sys
 import warnings
 
 from mlf_jax.cli.argument_types import not_negative_float, positive_int
@@ -81,6 +82,9 @@ def _prepare(arguments):
       arguments.backwards,
       arguments.processes,
     )
+  except KeyboardInterrupt:
+    print('interrupted; the same command goes on where it was', file=sys.stderr)
+    return 128 + signal.SIGINT
   finally:
     signal.signal(signal.SIGTERM, handler)
   print(loading.describe_prepared(directory))

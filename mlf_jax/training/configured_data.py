@@ -26,10 +26,12 @@ def load_options(config: ml_collections.ConfigDict) -> data.LoadOptions:
   if entry.frames is None:
     return options
   if bool(settings.split) != bool(entry.default_split):
-    allowed = 'such as' if entry.default_split else 'nothing but'
     raise UserError(
-      f'config.data.split {settings.split!r} is not for {settings.name}, '
-      f'{allowed} {entry.default_split!r} is'
+      f"config.data.split must not be '' for {settings.name}, which does not "
+      f'come divided; {entry.default_split!r} is its default'
+      if entry.default_split
+      else f"config.data.split must be '' for {settings.name}, which comes "
+      f'divided, got {settings.split!r}'
     )
   try:
     if settings.split:

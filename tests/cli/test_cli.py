@@ -1,13 +1,14 @@
 """The command lines: help, and every mistake as one line."""
 
 import pathlib
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from mlf_jax.cli import main
-from mlf_jax.training import memory_estimate, workdir
+from mlf_jax.training import memory_estimate, trainer, workdir
 from tests import quick
 from tests.training import tiny
 
@@ -66,15 +67,16 @@ def test_help_explains_every_field(
     (['--config', 'digit'], "(did you mean 'digits'?)"),
     (['--config=cifar10:ds9x'], "unknown variant 'ds9x'"),
     (['--config=cifar10:ds9', '--config.seed=1'], '6n + 2'),
-    (['--config=digits:foo'], "has no variants, got 'foo'"),
-    (['--config=README.md'], 'README.md: SyntaxError'),
+    (['--config=digits:foo'], "digits.py: there are no variants, got 'foo'"),
+    (['--config=README.md'], 'README.md, line 3: SyntaxError'),
     (['--config.model.dept=8'], 'no such field: dept; Did you mean "depth"'),
     (['--config.batch_size=many'], '--config.batch_size=many: invalid literal'),
-    (['--config.augment.flip=3'], 'Non-boolean argument to boolean flag'),
+    (['--config.augment.flip=3'], '3: Non-boolean argument to boolean flag\n'),
     (['--config.model.widths=(4,8)'], '3 stage_sizes but 2 widths'),
     (['--config.unit.thresholds=(1.6,0.6)'], 'must be strictly increasing'),
     (['--config.unit.thresholds=(a,b)'], 'thresholds must be numeric'),
     (['--config.data.name=arrays'], "default_config(data='arrays')"),
+    (['--workdir'], 'argument --workdir: expected one argument'),
     (['--wrokdir=x'], "Unknown command line flag 'wrokdir'"),
     (['digits'], "unexpected argument 'digits'"),
     (['--workdir=/dev/null/run'], 'cannot write to the workdir /dev/null/run'),
@@ -93,6 +95,7 @@ def test_mistake_is_one_line(capsys, monkeypatch, arguments, message):
     ('c.batch_size = "64"', 'line 4: TypeError: Could not override field'),
     ('c.batch_size = many', 'line 4: NameError: name many is not defined'),
     ('return {}', 'returns no ConfigDict'),
+    ('LOSSES["own"] = 3', 'mine.py, line 4: loss own: it must be a Loss'),
   ],
 )
 def test_mistake_in_a_configuration_file_is_one_line(
@@ -100,7 +103,7 @@ def test_mistake_in_a_configuration_file_is_one_line(
 ):
   path = tmp_path / 'mine.py'
   path.write_text(
-    'from mlf_jax.training import default_config\n'
+    'from mlf_jax.training import LOSSES, default_config\n'
     f'def get_config():\n  c = default_config()\n  {line}\n  return c\n'
   )
   assert message in refused(capsys, 'train', f'--config={path}')
@@ -237,10 +240,18 @@ def test_evaluate_needs_a_run_with_a_checkpoint(capsys, tmp_path):
   ],
 )
 def test_wrong_arguments_are_explained(capsys, arguments):
-  with pytest.raises(SystemExit) as stop:
-    main(arguments)
-  assert stop.value.code == 2
-  assert 'error: ' in capsys.readouterr().err
+  refused(capsys, *arguments)
+
+
+def test_interrupted_training_ends_with_the_number_of_the_signal(
+  capsys, monkeypatch
+):
+  def train(*unused, **options):
+    raise trainer.Interrupted('interrupted at step 3', signal.SIGTERM)
+
+  monkeypatch.setattr(trainer, 'train', train)
+  code, _, err = run(capsys, 'train')
+  assert (code, err) == (128 + signal.SIGTERM, 'interrupted at step 3\n')
 
 
 @pytest.mark.parametrize(

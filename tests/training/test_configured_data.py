@@ -47,10 +47,10 @@ def test_data_is_asked_for_as_configured(name, changes, split_name, frames):
     ('n_mnist', 'augment__time_shift', 2, r'most 1, less than .*\.time_steps'),
     ('n_mnist', 'data__window_ms', 0.0, "config.data: binning 'window' needs"),
     ('n_mnist', 'data__binning', 'span', 'config.data: .* the others have no'),
-    ('cifar10_dvs', 'data__split', '', "'' is not for .* such as 'tail' is"),
+    ('cifar10_dvs', 'data__split', '', "must not be '' for .*; 'tail' is"),
     ('cifar10_dvs', 'data__split', 'taill', "config.data: .*'taill' is unkn"),
     ('cifar10_dvs', 'data__split', 'random-7\n', 'config.data: .* is unknown'),
-    ('n_mnist', 'data__split', 'tail', "'tail' is not for n_mnist, nothing"),
+    ('n_mnist', 'data__split', 'tail', "must be '' for n_mnist, which comes"),
     ('dvs_gesture', 'augment__flip', True, 'flip must be False .*: .*mirrored'),
   ],
 )
