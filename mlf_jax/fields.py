@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from mlf_jax.errors import UserError, unknown
 
@@ -89,8 +89,3 @@ def fields_of(cls: type) -> tuple[Field, ...]:
     Field(field.name, field.default, **{'help': '', **field.metadata})
     for field in dataclasses.fields(cls)
   )
-
-
-def defaults(fields: Collection[Field]) -> Mapping[str, object]:
-  """Names to defaults."""
-  return {field.name: field.default for field in fields}

@@ -1,14 +1,15 @@
 """Parts that are chosen by name: units, blocks, losses, data sets, ..."""
 
+import collections
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from mlf_jax.errors import UserError, unknown
 
 Part = TypeVar('Part')
 
 
-class Registry(dict[str, Part]):
+class Registry(collections.UserDict, Generic[Part]):
   """Maps names to the parts of one kind; every mistake is a one-line error.
 
       LOSSES['squared'] = Loss(squared_error)
@@ -34,10 +35,7 @@ class Registry(dict[str, Part]):
 
   def register(self, name: str) -> Callable[[Part], Part]:
     """Returns a decorator that adds a part under `name`."""
-    if not isinstance(name, str):
-      raise UserError(
-        f"a {self._kind} is registered with a name: @register('name')"
-      )
+    self._require_name(name)
 
     def add(part):
       self[name] = part
@@ -51,6 +49,7 @@ class Registry(dict[str, Part]):
 
   def __setitem__(self, name: str, part: Part) -> None:
     """Adds a part; raises `UserError` if it or the name cannot be right."""
+    self._require_name(name)
     if name in self._sealed:
       raise UserError(
         f'{self._kind} {name!r} is part of mlf_jax; choose another name'
@@ -58,6 +57,16 @@ class Registry(dict[str, Part]):
     if problem := self._check(part):
       raise UserError(f'{self._kind} {name!r}: {problem}')
     super().__setitem__(name, part)
+
+  def get(self, name: str, default: object = None) -> object:
+    """Returns a part, or `default` if the name is unknown."""
+    return self.data.get(name, default)
+
+  def _require_name(self, name):
+    if not isinstance(name, str):
+      raise UserError(
+        f"a {self._kind} is registered with a name: @register('name')"
+      )
 
   def __missing__(self, name: str) -> Part:
     """Raises `UserError` with the names that are known."""
