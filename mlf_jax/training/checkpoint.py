@@ -22,8 +22,7 @@ Metrics = dict[str, float] | None
 RANKED_BY = 'test/accuracy'
 
 # Messages that Orbax logs through absl reach the user as a UserError or not at
-# all.
-# The path of a log record tells Orbax's records from those of others.
+# all; the path of a log record tells Orbax's records from those of others.
 _ORBAX_ROOT = str(pathlib.Path(ocp.__file__).parent)
 logging.getLogger('absl').addFilter(
   lambda record: not record.pathname.startswith(_ORBAX_ROOT)

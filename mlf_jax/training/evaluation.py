@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import ml_collections
 import optax
 
 from mlf_jax import data
-from mlf_jax.errors import UserError
+from mlf_jax.errors import UserError, require_positive_integers
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import configured_data
 from mlf_jax.training import workdir as workdir_lib
@@ -150,7 +149,9 @@ def evaluate(
   # --- Checkpoint and network ---
   workdir = pathlib.Path(workdir).expanduser()
   config, model, step, state = restore(workdir, checkpoint, dataset)
-  time_steps = time_steps or config.model.time_steps
+  if time_steps is None:
+    time_steps = config.model.time_steps
+  require_positive_integers(time_steps=time_steps)
 
   # --- Test samples ---
   dataset = configured_data.load_dataset(config, dataset)
@@ -182,5 +183,5 @@ def evaluate(
   )
   path = workdir / 'evaluations.jsonl'
   with workdir_lib.write_errors(path), open(path, 'a') as file:
-    file.write(json.dumps(line) + '\n')
+    file.write(workdir_lib.json_text(line) + '\n')
   return line
