@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from mlf_jax.data.io import LOCK
+from mlf_jax.data.io import LOCK, write_atomically
 from mlf_jax.errors import UserError
 
 # Name of the folder that a preparation works in, while it does.
@@ -263,12 +263,14 @@ def read_tar(
 def extract_tar(
   path: pathlib.Path, folder: pathlib.Path, wanted: Callable[[str], bool]
 ) -> pathlib.Path:
-  """Extracts files of a .tar.gz archive, unless the folder holds them already.
+  """Extracts files of a .tar.gz archive; continues where it was stopped.
+
+  A file takes its name when it is whole, and is not written again.
 
   Args:
     path: the archive.
     folder: where the files go; it is emptied if it holds those of another
-      archive, or not all of them.
+      archive.
     wanted: tells by its name if a member is to be extracted.
 
   Returns:
@@ -283,30 +285,45 @@ def extract_tar(
     files = folder / f'{path.name}-{status.st_size}-{status.st_mtime_ns}'
     if files.exists():
       return files
-    shutil.rmtree(folder, ignore_errors=True)
-    part = folder / 'part'
-    part.mkdir(parents=True)
+    part = files.with_name(f'{files.name}.part')
+    if not part.exists():
+      shutil.rmtree(folder, ignore_errors=True)
+      part.mkdir(parents=True)
+    for left_behind in part.rglob('*.part'):
+      left_behind.unlink()
     # The published archives about double in size.
     needed, free = 2 * status.st_size, shutil.disk_usage(folder).free
-    if free < needed:
+    if free + sum(m.size for m in folder_members(part)[0]) < needed:
       raise UserError(
         f'{path.name} needs about {needed / 1e9:.1f} GB to be extracted, but '
         f'{folder} has {free / 1e9:.1f} GB left: name another folder for '
         'prepared data, or extract the archive yourself and name its folder'
       )
-    with _opened_tar(path) as archive:
-      for member in archive:
-        _require_inside(path, member.name, member.issym() or member.islnk())
-        if member.isreg() and wanted(member.name):
-          file = part / member.name
-          file.parent.mkdir(parents=True, exist_ok=True)
-          with file.open('wb') as target:
-            shutil.copyfileobj(archive.extractfile(member), target)
-    os.sync()
+    try:
+      _extract_members(path, part, wanted)
+    except UserError:  # The files that are there may be damaged too.
+      shutil.rmtree(folder, ignore_errors=True)
+      raise
     part.replace(files)
-  except UserError:
-    shutil.rmtree(folder, ignore_errors=True)
-    raise
   except OSError as error:
     raise UserError(f'{path} cannot be extracted ({error})') from error
   return files
+
+
+def _extract_members(path, folder, wanted) -> None:
+  """Writes the wanted members that are not there yet."""
+  with _opened_tar(path) as archive:
+    for member in archive:
+      _require_inside(path, member.name, member.issym() or member.islnk())
+      file = folder / member.name
+      if not (member.isreg() and wanted(member.name)):
+        continue
+      if file.exists() and file.stat().st_size == member.size:
+        continue
+      file.parent.mkdir(parents=True, exist_ok=True)
+
+      def copy(part, member=member):
+        with part.open('wb') as target:
+          shutil.copyfileobj(archive.extractfile(member), target)
+
+      write_atomically(file, copy)

@@ -57,7 +57,10 @@ def download(
         f' {size} bytes with {checksum} are published: try again.'
       )
 
-  write_atomically(path, fetch)
+  try:
+    write_atomically(path, fetch)
+  except OSError as error:
+    raise UserError(f'{path} cannot be written ({error.strerror}).') from error
   return path
 
 

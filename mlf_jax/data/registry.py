@@ -25,9 +25,9 @@ class DatasetEntry:
 
   Attributes:
     load: loads it; `frames` and `split_name` of the options are complete.
-    num_classes: number of classes; None if only the data tell.
+    num_classes: number of classes; None if it is known only from the data.
     sample_shape: (h, w, c) of static images, or a function of the `FrameSpec`
-      that returns (t, h, w, c); None if only the data tell.
+      that returns (t, h, w, c); None if it is known only from the data.
     is_frames: samples are frames of an event camera, not static images.
     frames: how recordings become frames by default; None if there are none.
     default_split: name of the default split; '' if the data come divided.
@@ -44,7 +44,7 @@ class DatasetEntry:
   refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def shape(self, frames: FrameSpec | None = None) -> tuple[int, ...] | None:
-    """Shape of a sample, without loading the data; None if only they tell.
+    """Shape of a sample, without loading the data, if it is known without.
 
     Args:
       frames: how recordings become frames; by default those of the data set.

@@ -71,8 +71,8 @@ class EventSet:
     source: instructions what to download, with size and address.
     frames: how the paper makes frames.
     example: the path of a recording.
-    pattern: matches the paths of the files that are needed; no two files match
-      in the same way.
+    pattern: matches the paths of the files that are needed. The part that
+      matches differs from file to file.
     find_recordings: finds recordings among files, given by the part of their
       path that matches.
     read_events: reads the events of a recording.

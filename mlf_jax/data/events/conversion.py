@@ -14,6 +14,7 @@ import os
 import pathlib
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 
@@ -66,6 +67,22 @@ class Task:
   report: pathlib.Path
 
 
+# What the summary of a conversion holds.
+SUMMARY = (
+  'mlf_jax',
+  'frames',
+  'backwards',
+  'split_rule',
+  'recordings',
+  'published_recordings',
+  'samples',
+  'events',
+  'dropped_events',
+  'padded_share',
+  'skipped',
+)
+
+
 @dataclasses.dataclass
 class Report:
   """Result of converting a unit, besides its samples.
@@ -112,8 +129,8 @@ def convert(
     serialize: a sample to the bytes of a record; picklable.
     backwards: see `formats.read_aedat`; with 'error' such a recording is
       skipped.
-    processes: number of processes; None is one per CPU core, but only this one
-      if there is less than the work of a unit.
+    processes: number of processes; None is one per CPU core, or none besides
+      this one where all recordings fit into one unit.
     unit_recordings: most recordings in a unit.
     unit_bytes: bytes of recordings or frames at which a unit ends.
 
@@ -135,11 +152,26 @@ def convert(
   found = recordings_lib.find_recordings(
     event_set, manual_dir, work / 'extracted'
   )
-  key = _key(event_set, found, spec, backwards)
+  key = _key(
+    _VERSION,
+    event_set.name,
+    spec.name,
+    backwards,
+    (unit_recordings, unit_bytes),
+    [
+      (
+        r.id,
+        r.split,
+        r.label,
+        *((m.size, m.stamp) for m in (r.file, r.intervals) if m),
+      )
+      for r in found.recordings
+    ],
+  )
   # Files that another conversion, or one that was killed, left behind.
   for path in work.glob('*-*'):
     if not re.fullmatch(rf'{key}-\d+\.(shard|json)', path.name):
-      path.unlink()
+      path.unlink(missing_ok=True)
   units = _units(
     event_set, found.recordings, sample_bytes, unit_recordings, unit_bytes
   )
@@ -163,7 +195,7 @@ def convert(
     little = sum(recording.file.size for recording in left) < unit_bytes
     is_one_enough = little and len(left) < unit_recordings
     processes = 1 if is_one_enough else os.cpu_count()
-  _convert_units(todo, len(tasks), processes)
+  _convert_units(todo, len(found.recordings), processes)
   reports = [Report(**json.loads(task.report.read_bytes())) for task in tasks]
   shards = {
     split: [
@@ -196,19 +228,9 @@ def _units(
       yield split, tuple(unit)
 
 
-def _key(event_set, found, spec, backwards) -> str:
-  """Names a conversion: those with different results have different keys."""
-  files = [
-    (
-      r.id,
-      r.split,
-      r.label,
-      *((m.size, m.stamp) for m in (r.file, r.intervals) if m),
-    )
-    for r in found.recordings
-  ]
-  text = json.dumps([_VERSION, event_set.name, spec.name, backwards, files])
-  return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _key(*parts) -> str:
+  """Names a conversion by what decides the content of its units."""
+  return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def _convert_units(tasks: list[Task], total: int, processes: int) -> None:
@@ -226,18 +248,23 @@ def _convert_units(tasks: list[Task], total: int, processes: int) -> None:
     return_as='generator_unordered',
     batch_size=1,
     pre_dispatch='n_jobs',
-    initializer=_ignore_interrupts,
+    initializer=_set_up_worker,
     idle_worker_timeout=_IDLE_S,
   )
   try:
-    for _ in rich.progress.track(
-      parallel(joblib.delayed(convert_unit)(task) for task in tasks),
-      'Converting recordings',
-      total=total,
-      completed=total - len(tasks),
+    left = sum(len(task.recordings) for task in tasks)
+    with rich.progress.Progress(
+      *rich.progress.Progress.get_default_columns(),
+      rich.progress.MofNCompleteColumn(),
       console=rich.console.Console(stderr=True),
-    ):
-      pass
+    ) as progress:
+      bar = progress.add_task(
+        'Converting recordings', total=total, completed=total - left
+      )
+      for converted in parallel(
+        joblib.delayed(convert_unit)(task) for task in tasks
+      ):
+        progress.advance(bar, converted)
   except BrokenProcessPool:
     raise UserError(
       'a process was killed, for want of memory perhaps: the same command '
@@ -245,13 +272,17 @@ def _convert_units(tasks: list[Task], total: int, processes: int) -> None:
     ) from None
 
 
-def _ignore_interrupts() -> None:
-  """Leaves Ctrl-C to the process that started this one."""
+def _set_up_worker() -> None:
+  """Leaves Ctrl-C and standard output to the process that started this one."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)
+  os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
 
-def convert_unit(task: Task) -> None:
+def convert_unit(task: Task) -> int:
   """Converts the recordings of one unit and writes its shard and its report.
+
+  Returns:
+    The number of recordings.
 
   Raises:
     UserError: a file cannot be written, or no more files be opened.
@@ -273,6 +304,7 @@ def convert_unit(task: Task) -> None:
   except (OSError, RuntimeError) as error:
     reason = ' '.join(str(getattr(error, 'strerror', None) or error).split())
     raise UserError(f'{task.shard} cannot be written ({reason})') from None
+  return len(task.recordings)
 
 
 def _serialized_samples(task: Task, report: Report) -> Iterator[bytes]:
@@ -330,16 +362,17 @@ def _summary(event_set, spec, backwards, found, tasks, reports) -> dict:
         f'{len(skips)} skipped, the first: {"; ".join(reasons[:3])}'
       )
   padded_shares = [share for r in reports for share in r.padded_shares]
-  return {
-    'mlf_jax': _VERSION,
-    'frames': dataclasses.asdict(spec),
-    'backwards': backwards,
-    'split_rule': found.split_rule,
-    'recordings': len(found.recordings),
-    'published_recordings': event_set.published,
-    'samples': per_class,
-    'events': sum(report.events for report in reports),
-    'dropped_events': sum(report.dropped for report in reports),
-    'padded_share': float(np.mean(padded_shares)),
-    'skipped': skips,
-  }
+  values = (
+    _VERSION,
+    dataclasses.asdict(spec),
+    backwards,
+    found.split_rule,
+    len(found.recordings),
+    event_set.published,
+    per_class,
+    sum(report.events for report in reports),
+    sum(report.dropped for report in reports),
+    float(np.mean(padded_shares)),
+    skips,
+  )
+  return dict(zip(SUMMARY, values, strict=True))

@@ -15,7 +15,7 @@ _MOST = np.iinfo(np.uint8).max
 
 @dataclasses.dataclass(frozen=True)
 class FrameSpec:
-  """Specifies how recordings become frames; equal specifications, equal frames.
+  """Specification that decides how the frames of a recording are made.
 
   Raises `UserError` for a value outside its range.
 

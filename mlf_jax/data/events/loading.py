@@ -104,6 +104,10 @@ def prepare(
         ' it prepared anew'
       )
     return directory
+  if (folder := tfds_store.target_folder(name, frames, root)).exists():
+    raise UserError(
+      f'{folder} is no prepared data set, it lacks dataset_info.json: delete it'
+    )
   if not manual_dir:
     raise UserError(
       f'{name} is not in {root} and has to be downloaded by hand. '

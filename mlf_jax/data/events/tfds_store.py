@@ -68,7 +68,11 @@ class _EventBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     self._manual_dir = manual_dir
     self._backwards = backwards
     self._processes = processes
-    super().__init__(**{**kwargs, 'file_format': 'array_record'})
+    if kwargs.setdefault('file_format', 'array_record') != 'array_record':
+      raise UserError(
+        f'frames are stored as array_record, not as {kwargs["file_format"]}'
+      )
+    super().__init__(**kwargs)
     self._work = pathlib.Path(self.data_dir).parent / archives.PREPARING
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -239,6 +243,13 @@ def prepare_frames(
   return tfds_format.download_and_prepare(builder)
 
 
+def target_folder(
+  name: str, frames: FrameSpec, data_dir: pathlib.Path
+) -> pathlib.Path:
+  """Folder that `prepare_frames` writes."""
+  return data_dir / name / frames.name / str(_EventBuilder.VERSION)
+
+
 def read_summary(directory: pathlib.Path) -> dict:
   """Reads the summary of the conversion that made the frames.
 
@@ -249,13 +260,12 @@ def read_summary(directory: pathlib.Path) -> dict:
     builder = tfds.builder_from_directory(directory)
     metadata = builder.info.metadata
     metadata.load_metadata(directory)
-    if not metadata:
-      raise ValueError('it has no metadata')
+    summary = {key: metadata[key] for key in conversion.SUMMARY}
     for split in builder.info.splits.values():
       for path in split.filepaths:
         if not path.stat().length:
           raise ValueError(f'{path} is empty')
-  return dict(metadata)
+  return summary
 
 
 def read_frames(

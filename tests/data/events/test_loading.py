@@ -220,7 +220,8 @@ def test_recordings_that_go_back_may_be_sorted(tmp_path):
   [
     ('*.array_record*', None, 'cannot be read'),
     ('*.array_record*', b'', 'is empty'),
-    ('metadata.json', b'{}', 'it has no metadata'),
+    ('metadata.json', b'{}', 'KeyError'),
+    ('metadata.json', b'{"mlf_jax": "1"}', 'KeyError'),
     ('dataset_info.json', None, 'lacks dataset_info.json: delete it'),
   ],
 )
