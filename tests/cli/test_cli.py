@@ -68,7 +68,7 @@ def test_help_explains_every_field(
     (['--config=cifar10:ds9x'], "unknown variant 'ds9x'"),
     (['--config=cifar10:ds9', '--config.seed=1'], '6n + 2'),
     (['--config=digits:foo'], "digits.py: there are no variants, got 'foo'"),
-    (['--config=README.md'], 'README.md, line 3: SyntaxError'),
+    (['--config=README.md'], 'README.md, line 7: SyntaxError'),
     (['--config.model.dept=8'], 'no such field: dept; Did you mean "depth"'),
     (['--config.batch_size=many'], '--config.batch_size=many: invalid literal'),
     (['--config.augment.flip=3'], '3: Non-boolean argument to boolean flag\n'),
@@ -95,7 +95,7 @@ def test_mistake_is_one_line(capsys, monkeypatch, arguments, message):
     ('c.batch_size = "64"', 'line 4: TypeError: Could not override field'),
     ('c.batch_size = many', 'line 4: NameError: name many is not defined'),
     ('return {}', 'returns no ConfigDict'),
-    ('LOSSES["own"] = 3', 'mine.py, line 4: loss own: it must be a Loss'),
+    ('LOSSES["own"] = 3', "mine.py, line 4: loss 'own': it must be a Loss"),
   ],
 )
 def test_mistake_in_a_configuration_file_is_one_line(
