@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -39,6 +40,7 @@ import os, signal, sys, pathlib
 from tests.data import preparing
 folder, serialize = pathlib.Path(sys.argv[1]), preparing.serialize
 def serialize_and_die(sample):
+  print('noise', flush=True)
   if len(list(folder.glob('work/*.json'))) >= 2:
     os.kill(os.getpid(), signal.SIGKILL)
   return serialize(sample)
@@ -55,13 +57,14 @@ def test_killed_conversion_continues(tmp_path, processes):
   write_cifar(tmp_path, 2)
   killed = subprocess.run(
     [sys.executable, '-c', _KILLED, tmp_path, processes],
-    stderr=subprocess.PIPE,
+    capture_output=True,
     text=True,
   )
   if processes == '1':
     assert killed.returncode == -signal.SIGKILL
   else:
     assert 'UserError: a process was killed' in killed.stderr.splitlines()[-1]
+    assert killed.stdout == ''  # What workers print is no result.
   assert list(tmp_path.glob('work/*.part')), 'it was to be killed while writing'
   done = {
     path: path.stat().st_mtime_ns for path in tmp_path.glob('work/*.json')
@@ -77,6 +80,34 @@ def test_killed_conversion_continues(tmp_path, processes):
   assert resumed == whole
   for path, _ in whole[0]['train']:
     assert (tmp_path / 'first' / path.name).read_bytes() == path.read_bytes()
+
+
+_ORPHANING = """
+import os, pathlib, signal, sys
+from tests.data import preparing
+folder, parent = pathlib.Path(sys.argv[1]), os.getpid()
+serialize = preparing.serialize
+def serialize_and_kill_the_parent(sample):
+  if len(list(folder.glob('work/*.json'))) >= 2:
+    os.kill(parent, signal.SIGKILL)
+  return serialize(sample)
+preparing.serialize = serialize_and_kill_the_parent
+preparing.convert('cifar10_dvs', folder, processes=2, unit_recordings=4)
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_started_them(tmp_path):
+  write_cifar(tmp_path, 2)
+  with subprocess.Popen(
+    [sys.executable, '-c', _ORPHANING, tmp_path], start_new_session=True
+  ) as parent:
+    assert parent.wait(120) == -signal.SIGKILL
+  deadline = time.monotonic() + 120
+  with pytest.raises(ProcessLookupError):
+    while time.monotonic() < deadline:
+      os.killpg(parent.pid, 0)
+      time.sleep(0.5)
 
 
 @pytest.mark.parametrize('moment', ['link', 'info'])

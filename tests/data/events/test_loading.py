@@ -234,9 +234,13 @@ def test_damaged_folder_of_a_data_set(tmp_path, file, content, message):
   path.unlink()
   if content is not None:
     path.write_bytes(content)
-  with pytest.raises(UserError, match=message) as error:
-    prepare('cifar10_dvs', tmp_path)
-  assert '\n' not in str(error.value)
+  for arguments in ([str(tmp_path / 'manual')], []):
+    with pytest.raises(UserError, match=message) as error:
+      folder = loading.prepare(
+        'cifar10_dvs', SMALL, str(tmp_path / 'prepared'), *arguments
+      )
+      loading.describe_prepared(folder)
+    assert '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize('name', EVENT_SETS)
