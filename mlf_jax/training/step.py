@@ -11,6 +11,7 @@ from typing import Any
 import chex
 import flax.linen as nn
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import ml_collections
 import optax
@@ -91,10 +92,9 @@ def train_step(
   )(state.params)
   # The local mean is differentiated, then averaged: a pmean inside the loss
   # would multiply the gradient by the number of devices.
-  if model.axis_name is not None:
-    value, accuracy, gradient = jax.lax.pmean(
-      (value, accuracy, gradient), model.axis_name
-    )
+  value, accuracy, gradient = _all_reduce(
+    jax.lax.pmean, (value, accuracy, gradient), model.axis_name
+  )
 
   # --- Update ---
   updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -168,9 +168,18 @@ def eval_step(
     'correct': jnp.sum(correct.astype(jnp.float32) * mask),
     'count': jnp.sum(mask),
   }
-  if model.axis_name is None:
-    return sums
-  return jax.lax.psum(sums, model.axis_name)
+  return _all_reduce(jax.lax.psum, sums, model.axis_name)
+
+
+def _all_reduce(reduce, tree, axis_name):
+  """Reduces all leaves over the devices in a single all-reduce.
+
+  Many small ones would each wait for the network between machines.
+  """
+  if axis_name is None or jax.lax.axis_size(axis_name) == 1:
+    return tree
+  flat, unravel = jax.flatten_util.ravel_pytree(tree)
+  return unravel(reduce(flat, axis_name))
 
 
 def _apply(model, loss, variables, inputs, **options):
