@@ -3,6 +3,7 @@
 import sys
 
 from mlf_jax.cli.configuration import add_config, config_of
+from mlf_jax.errors import UserError
 
 
 def add_command(commands) -> None:
@@ -23,6 +24,23 @@ def add_command(commands) -> None:
     'configuration',
   )
   parser.add_argument(
+    '--distributed',
+    action='store_true',
+    help='one of several processes that train together; on Slurm, Kubernetes, '
+    'Open MPI and Cloud TPU they find each other',
+  )
+  parser.add_argument(
+    '--coordinator',
+    metavar='HOST:PORT',
+    help='address of process 0, where the processes do not find each other',
+  )
+  parser.add_argument(
+    '--num_processes', type=int, help='how many processes there are'
+  )
+  parser.add_argument(
+    '--process_id', type=int, help='number of this process, from 0 on'
+  )
+  parser.add_argument(
     '-h', '--help', action='store_true', help='list the fields and exit'
   )
   parser.set_defaults(command_function=_train, format_help=parser.format_help)
@@ -38,7 +56,19 @@ def _train(arguments):
     print(help_text(config))
     return 0
   # Imported only now: it takes seconds, which `--help` need not wait.
-  from mlf_jax.training import Interrupted, train
+  from mlf_jax.training import Interrupted, processes, train
+
+  placement = (
+    arguments.coordinator,
+    arguments.num_processes,
+    arguments.process_id,
+  )
+  if arguments.distributed:
+    processes.initialize(*placement)
+  elif any(value is not None for value in placement):
+    raise UserError(
+      '--coordinator, --num_processes and --process_id need --distributed'
+    )
 
   try:
     train(config, workdir=arguments.workdir)

@@ -33,10 +33,12 @@ def train_batch(
   seed: int,
   step: int,
   with_partners: bool = False,
+  rows: slice = slice(None),
 ) -> dict[str, np.ndarray]:
-  """Returns the batch of one training step.
+  """Returns the batch of one training step, or some rows of it.
 
-  Each epoch goes through the samples in an order of its own.
+  Each epoch goes through the samples in an order of its own. Only the samples
+  of the rows are read.
 
   Args:
     split: the training samples.
@@ -60,17 +62,19 @@ def train_batch(
   epoch, place = divmod(step, steps_per_epoch(split, batch_size))
   order = _permutation(len(split), seed, epoch)
   members = order[place * batch_size : (place + 1) * batch_size]
-  batch = {
-    'image': split.images[members],
-    'label': split.labels[members],
-    'position': np.arange(batch_size, dtype=np.int32),
-  }
+  positions = np.arange(batch_size, dtype=np.int32)
+  places = {'': positions[rows]}
   if with_partners:
-    batch |= {
-      f'partner_{name}': np.roll(value, -(batch_size // 2), axis=0)
-      for name, value in batch.items()
-    }
-  return batch
+    places['partner_'] = np.roll(positions, -(batch_size // 2))[rows]
+  return {
+    prefix + name: value
+    for prefix, position in places.items()
+    for name, value in (
+      ('image', split.images[members[position]]),
+      ('label', split.labels[members[position]]),
+      ('position', position),
+    )
+  }
 
 
 # Only the first step of an epoch pays for the permutation.
@@ -86,9 +90,9 @@ def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def eval_batches(
-  split: Split, batch_size: int
+  split: Split, batch_size: int, rows: slice = slice(None)
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Yields every sample exactly once, in order.
+  """Yields every sample exactly once, in order, or some rows of each batch.
 
   All batches have the same shape, so that the step compiles once and devices
   share it evenly: the last one is filled up with zeros.
@@ -96,21 +100,23 @@ def eval_batches(
   Args:
     split: training or test samples.
     batch_size: any positive size, even above the number of samples.
+    rows: rows of each batch to yield; all by default.
 
   Yields:
-    image: the samples, [batch_size, ...].
-    label: int32 [batch_size].
-    mask: float32 [batch_size], 1 for a sample and 0 for filling.
+    image: the samples, [rows, ...].
+    label: int32 [rows].
+    mask: float32 [rows], 1 for a sample and 0 for filling.
 
   Raises:
     UserError: the batch size is not positive.
   """
   if batch_size < 1:
     raise UserError(f'The batch size {batch_size} must be positive.')
+  places = range(batch_size)[rows]
   for start in range(0, len(split), batch_size):
-    images = split.images[start : start + batch_size]
-    labels = split.labels[start : start + batch_size]
-    missing = batch_size - len(labels)
+    members = slice(start + places.start, start + places.stop)
+    images, labels = split.images[members], split.labels[members]
+    missing = len(places) - len(labels)
     yield {
       'image': _fill(images, missing),
       'label': _fill(labels, missing),

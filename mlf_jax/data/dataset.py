@@ -39,6 +39,11 @@ class Split:
     """Returns the number of samples."""
     return len(self.labels)
 
+  @property
+  def label_hash(self) -> str:
+    """First 16 hex digits of the SHA-256 of the labels, quick to compute."""
+    return _hash_of_labels(self.labels).hexdigest()[:16]
+
   @functools.cached_property
   def split_hash(self) -> str:
     """First 16 hex digits of the SHA-256 of the labels, then of the members.
@@ -47,14 +52,17 @@ class Split:
     stand for themselves; recordings are known by their names, so that the
     hashes of two ways to make frames of them compare.
     """
-    digest = hashlib.sha256()
-    # Little-endian on every machine, so that the hash compares.
-    digest.update(np.ascontiguousarray(self.labels, '<i4').data)
+    digest = _hash_of_labels(self.labels)
     if self.ids is None:
       digest.update(np.ascontiguousarray(self.images).data)
     else:
       digest.update('\n'.join(self.ids).encode())
     return digest.hexdigest()[:16]
+
+
+def _hash_of_labels(labels):
+  # Little-endian on every machine, so that the hash compares.
+  return hashlib.sha256(np.ascontiguousarray(labels, '<i4').data)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

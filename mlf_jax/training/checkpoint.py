@@ -1,6 +1,8 @@
 """Checkpoints of a run: saved in the background, verified when read back."""
 
 import contextlib
+import hashlib
+import json
 import logging
 import math
 import pathlib
@@ -9,17 +11,26 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
-import numpy as np
+import flax
+import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from mlf_jax.data import io
 from mlf_jax.errors import UserError
-from mlf_jax.training import _serialization as serialization
+from mlf_jax.training import processes
 
 State = TypeVar('State')
 Which = Literal['last', 'best']
 Metrics = dict[str, float] | None
 
 RANKED_BY = 'test/accuracy'
+
+# The file of a checkpoint that lists the SHA-256 of the others, as the command
+# `sha256sum` writes and checks it.
+SUMS = 'SHA256SUMS'
+# Orbax's name of the file that holds a JSON value.
+_JSON_FILE = 'metadata'
 
 # Messages that Orbax logs through absl reach the user as a UserError or not at
 # all; the path of a log record tells Orbax's records from those of others.
@@ -32,15 +43,21 @@ logging.getLogger('absl').addFilter(
 class CheckpointStore(contextlib.AbstractContextManager):
   """Keeps the last few checkpoints of a run and the best one in a directory.
 
-  A checkpoint is the bytes of a state, one leaf after the other, and a record:
-  names, dtypes and shapes of the leaves, the metrics, and a digest of all this.
-  The digest is compared when the checkpoint is read, so that a damaged file is
-  never trained on.
+  A checkpoint is a directory, `100` after 100 steps. Its `state` is an ordinary
+  Orbax tree of NumPy arrays, which any program reads on any devices:
+
+      ocp.StandardCheckpointer().restore(f'{workdir}/checkpoints/100/state')
+
+  `record` holds the metrics, and `SHA256SUMS` a digest of each file, which is
+  compared when the checkpoint is read, so that a damaged file is never trained
+  on. The directory gets its name when all of this is on disk.
 
   The best checkpoint has the highest `test/accuracy`; ties go to the later
   step. A checkpoint without that metric, or with NaN, is never the best.
 
-  Reading changes nothing in the directory, unless a checkpoint is corrupt.
+  In a run of several processes all of them call the same methods in the same
+  order, on a file system that all of them see. Reading changes nothing in the
+  directory, unless a checkpoint is corrupt.
   """
 
   def __init__(
@@ -71,6 +88,9 @@ class CheckpointStore(contextlib.AbstractContextManager):
         preservation_policy=self,
         # A damaged file must not keep the store from opening.
         lightweight_initialize=True,
+        async_options=ocp.AsyncOptions(
+          post_finalization_callback=self._write_sums
+        ),
       ),
     )
     self._accuracy: dict[int, float | None] = {}
@@ -89,12 +109,13 @@ class CheckpointStore(contextlib.AbstractContextManager):
   ) -> None:
     """Starts to save a state; a step that is already there is left as it is.
 
-    The state is copied to the host before this returns, so its buffers may be
-    donated. The rest happens in the background; `wait` waits for it.
+    The state is copied before this returns, so its buffers may be donated. The
+    rest happens in the background; `wait` waits for it.
 
     Args:
       step: number of updates that led to the state.
-      state: a pytree of JAX arrays. Random keys have to be kept as seeds.
+      state: a pytree of JAX arrays that Flax can turn into nested dictionaries.
+        Random keys have to be kept as seeds.
       metrics: scalars to keep with the state; `test/accuracy` ranks it.
 
     Raises:
@@ -102,25 +123,20 @@ class CheckpointStore(contextlib.AbstractContextManager):
     """
     if step in self.steps():
       return
-    layout, content = serialization.pack(state)
     if metrics is not None:
       metrics = {name: float(value) for name, value in metrics.items()}
     self._accuracy[step] = _accuracy(metrics)
+    if not self._prepared:
+      processes.on_first(self._prepare_directory)
+      self._prepared = True
+    # Orbax may keep hold of a buffer, which could then not be donated.
+    state = flax.serialization.to_state_dict(_copy(state))
     with self._write_errors():
-      self._prepare_directory()
       self._manager.save(
         step,
         args=ocp.args.Composite(
-          # All leaves in one array, as Orbax reads several at a time and those
-          # that are still on their way when one fails complain on stderr.
-          state=ocp.args.ArraySave(content),
-          record=ocp.args.JsonSave(
-            {
-              'layout': layout,
-              'metrics': metrics,
-              'digest': serialization.digest(content, layout, metrics),
-            }
-          ),
+          state=ocp.args.StandardSave(state),
+          record=ocp.args.JsonSave({'metrics': metrics}),
         ),
         # The caller decides when to save.
         force=True,
@@ -150,34 +166,21 @@ class CheckpointStore(contextlib.AbstractContextManager):
     """
     self.wait()
     self._reload()
-    candidates, best = self.steps()[::-1], self.best_step()
-    if which == 'best' and candidates:
-      if best is None:
-        self._warn(
-          f'no checkpoint in {self.directory} has {RANKED_BY}: '
-          f'taking the last one, step {candidates[0]}'
-        )
-      candidates.sort(key=lambda step: step != best)
-    for step in candidates:
-      try:
-        content, layout, metrics = self._read(step)
-      except _CorruptError as error:
-        if not self._path(step).exists():
-          # The process that writes has just replaced it by a later one.
-          return self.restore(template, which)
-        self._report_corrupt(step, str(error))
-      else:
-        self._check_layout(template, layout, step)
-        return step, serialization.unpack(template, layout, content), metrics
-    # Otherwise a second attempt would silently train from the beginning.
-    corrupt = self._corrupt_directory
-    if candidates or (corrupt.is_dir() and any(corrupt.iterdir())):
-      place = corrupt if corrupt.is_dir() else self.directory
-      raise UserError(
-        f'no intact checkpoint in {self.directory}, the corrupt ones are in '
-        f'{place}; bring back a copy, or remove {place} to train anew'
-      )
-    return None
+    step, metrics = processes.on_first(lambda: self._choose(which))
+    if step is None:
+      return None
+    self._reload()  # The first process may have moved corrupt checkpoints.
+    path = self._path(step)
+    try:
+      with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+        restored = reader.restore(path / 'state')
+    except FileNotFoundError:
+      if path.exists():
+        raise
+      # The process that writes has just replaced it by a later one.
+      return self.restore(template, which)
+    _check_layout(template, restored, path)
+    return step, _place(template, restored), metrics
 
   def wait(self) -> None:
     """Waits until everything is on disk.
@@ -227,11 +230,10 @@ class CheckpointStore(contextlib.AbstractContextManager):
     This waits for the first save: a process that only evaluates must not remove
     what the training process is just writing.
     """
-    if not self._prepared:
+    with self._write_errors():
       self.directory.mkdir(parents=True, exist_ok=True)
       for path in self.directory.glob(f'*{ocp.path.step.TMP_DIR_SUFFIX}*'):
         shutil.rmtree(path)
-    self._prepared = True
 
   @contextlib.contextmanager
   def _write_errors(self) -> Iterator[None]:
@@ -256,41 +258,57 @@ class CheckpointStore(contextlib.AbstractContextManager):
         self._accuracy[step] = _accuracy(self._read_metrics(step))
 
   def _read_metrics(self, step: int) -> Metrics:
-    try:
-      restored = self._manager.restore(
-        step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
-      )
-      return restored['record']['metrics']
-    except Exception:
-      # A corrupt checkpoint, which `restore` reports if it is asked for it.
-      return None
+    """Metrics of a checkpoint, None where a damaged file holds none."""
+    path = self._path(step) / 'record' / _JSON_FILE
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+      return json.loads(path.read_bytes())['metrics']
+    return None
 
-  def _read(
-    self, step: int
-  ) -> tuple[np.ndarray, serialization.Layout, Metrics]:
-    try:
-      restored = self._manager.restore(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.ArrayRestore(), record=ocp.args.JsonRestore()
-        ),
-      )
-      content, record = restored['state'], restored['record']
-      layout, metrics = record['layout'], record['metrics']
-      intact = record['digest'] == serialization.digest(
-        content, layout, metrics
-      )
-    except (PermissionError, MemoryError) as error:
-      reason = getattr(error, 'strerror', None) or 'not enough memory'
+  def _write_sums(self) -> None:
+    """Lists the sums of the files of the checkpoint that is being saved.
+
+    Orbax calls this when the files are there, before the directory gets its
+    name.
+    """
+    if not processes.is_first():
+      return
+    (folder,) = self.directory.glob(f'*{ocp.path.step.TMP_DIR_SUFFIX}*')
+    # It ties the arrays to the devices that they were on: without it, programs
+    # on any other devices can read them.
+    (folder / 'state' / '_sharding').unlink(missing_ok=True)
+    lines = (f'{_sha256(folder / name)}  {name}\n' for name in _content(folder))
+    io.write_atomically(folder / SUMS, ''.join(lines).encode())
+
+  def _choose(self, which: Which) -> tuple[int | None, Metrics]:
+    """Finds the checkpoint to read, and moves corrupt ones out of the way."""
+    candidates, best = self.steps()[::-1], self.best_step()
+    if which == 'best' and candidates:
+      if best is None:
+        self._warn(
+          f'no checkpoint in {self.directory} has {RANKED_BY}: '
+          f'taking the last one, step {candidates[0]}'
+        )
+      candidates.sort(key=lambda step: step != best)
+    for step in candidates:
+      try:
+        _verify(self._path(step))
+      except _CorruptError as error:
+        if not self._path(step).exists():
+          # The process that writes has just replaced it by a later one.
+          self._reload()
+          return self._choose(which)
+        self._report_corrupt(step, str(error))
+      else:
+        return step, self._read_metrics(step)
+    # Otherwise a second attempt would silently train from the beginning.
+    corrupt = self._corrupt_directory
+    if candidates or (corrupt.is_dir() and any(corrupt.iterdir())):
+      place = corrupt if corrupt.is_dir() else self.directory
       raise UserError(
-        f'cannot read the checkpoint {self._path(step)}: {reason}'
-      ) from error
-    # The type of the error depends on which bytes are damaged.
-    except Exception as error:
-      raise _CorruptError('cannot be read') from error
-    if not intact:
-      raise _CorruptError('does not match its digest')
-    return content, layout, metrics
+        f'no intact checkpoint in {self.directory}, the corrupt ones are in '
+        f'{place}; bring back a copy, or remove {place} to train anew'
+      )
+    return None, None
 
   def _report_corrupt(self, step: int, reason: str) -> None:
     source = self._path(step)
@@ -309,21 +327,6 @@ class CheckpointStore(contextlib.AbstractContextManager):
       self._reload()
     self._warn(line)
 
-  def _check_layout(
-    self, template: Any, layout: serialization.Layout, step: int
-  ) -> None:
-    wanted = {
-      name: serialization.describe(leaf)
-      for name, leaf in serialization.named_leaves(template)
-    }
-    for name in [*wanted, *layout]:
-      saved, here = layout.get(name, 'missing'), wanted.get(name, 'missing')
-      if saved != here:
-        raise UserError(
-          f'checkpoint {self._path(step)} is of a different model or '
-          f'optimizer: {name} is {saved} there and {here} here'
-        )
-
 
 class _CorruptError(Exception):
   """A checkpoint is there, but damaged."""
@@ -332,3 +335,80 @@ class _CorruptError(Exception):
 def _accuracy(metrics: Metrics) -> float | None:
   accuracy = (metrics or {}).get(RANKED_BY, math.nan)
   return None if math.isnan(accuracy) else accuracy
+
+
+def _sha256(path: pathlib.Path) -> str:
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _content(folder: pathlib.Path) -> list[str]:
+  """Names of the files of a checkpoint that hold its content."""
+  return sorted(
+    str(path.relative_to(folder))
+    for item in ('record', 'state')
+    for path in (folder / item).rglob('*')
+    if path.is_file()
+  )
+
+
+def _verify(folder: pathlib.Path) -> None:
+  """Compares the files of a checkpoint with their sums."""
+  try:
+    lines = (folder / SUMS).read_text().splitlines()
+    sums = {name: digest for digest, name in (s.split('  ', 1) for s in lines)}
+    for name in sorted(sums.keys() | {*_content(folder)}):
+      if _sha256(folder / name) != sums.get(name):
+        raise _CorruptError(f'does not match its SHA-256 sum: {name}')
+  except PermissionError as error:
+    raise UserError(
+      f'cannot read the checkpoint {folder}: {error.strerror}'
+    ) from error
+  except (OSError, ValueError) as error:
+    name = pathlib.Path(getattr(error, 'filename', None) or SUMS).name
+    reason = getattr(error, 'strerror', None) or 'damaged'
+    raise _CorruptError(f'cannot be read: {name}: {reason}') from error
+  if not sums:
+    raise _CorruptError(f'cannot be read: {SUMS} is empty')
+
+
+def _layout(tree: Any) -> dict[str, str]:
+  """Names of the leaves of a pytree, with dtypes and shapes."""
+  flat = flax.traverse_util.flatten_dict(
+    flax.serialization.to_state_dict(tree), sep='/'
+  )
+  return {
+    name: f'{leaf.dtype}{list(leaf.shape)}'
+    for name, leaf in flat.items()
+    if leaf is not None
+  }
+
+
+def _check_layout(template: Any, restored: Any, path: pathlib.Path) -> None:
+  wanted, there = _layout(template), _layout(restored)
+  for name in [*wanted, *there]:
+    saved, here = there.get(name, 'missing'), wanted.get(name, 'missing')
+    if saved != here:
+      raise UserError(
+        f'checkpoint {path} is of a different model or optimizer: {name} is '
+        f'{saved} there and {here} here'
+      )
+
+
+_copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+
+
+def _place(template: State, restored: Any) -> State:
+  """Puts NumPy arrays into a template's structure and on its devices."""
+  likes, structure = jax.tree.flatten(template)
+  arrays = structure.flatten_up_to(
+    flax.serialization.from_state_dict(template, restored)
+  )
+  # An uncommitted array stays uncommitted, so that jit may still move it.
+  shardings = [
+    like.sharding if getattr(like, 'committed', True) else None
+    for like in likes
+  ]
+  # On a CPU the buffers may belong to NumPy, and JAX must not reuse them.
+  copy = jax.jit(_copy, out_shardings=shardings)
+  return structure.unflatten(copy(arrays))

@@ -59,11 +59,12 @@ def make_evaluator(
 
   def evaluate_variables(variables):
     sums = None
-    for batch in data.eval_batches(dataset.test, batch_size):
+    rows = parallel.rows(batch_size)
+    for batch in data.eval_batches(dataset.test, batch_size, rows):
       new = step(variables, parallel.shard_batch(batch))
       sums = new if sums is None else jax.tree.map(jnp.add, sums, new)
     # Whole numbers are exact in Python's floats, and so the accuracy is.
-    sums = {name: float(value) for name, value in sums.items()}
+    sums = {name: float(value) for name, value in jax.device_get(sums).items()}
     assert sums['count'] == len(dataset.test), 'each sample exactly once'
     return {
       'test/loss': sums['loss'] / sums['count'],
@@ -174,7 +175,7 @@ def evaluate(
       'step': step,
       'checkpoint': checkpoint,
       'time_steps': time_steps,
-      **evaluator(jax.device_put(state.eval_variables, parallel.replicated)),
+      **evaluator(parallel.replicate(state.eval_variables)),
       'split_name': dataset.split_name,
     }
   print(

@@ -42,7 +42,7 @@ class TrainLogger:
 
   def __init__(
     self,
-    log: 'MetricsLog',
+    log: 'MetricsLog | None',
     progress: 'Progress',
     timeline: Timeline,
     batch_size: int,
@@ -52,7 +52,7 @@ class TrainLogger:
     """Starts the first line, or continues an unfinished one.
 
     Args:
-      log: gets the lines.
+      log: gets the lines; None in a process that does not write them.
       progress: shows them.
       timeline: says with which steps lines end and evaluations follow.
       batch_size: samples per step.
@@ -74,7 +74,8 @@ class TrainLogger:
 
   def flush(self) -> None:
     """Waits until all lines are on disk."""
-    self._log.flush()
+    if self._log is not None:
+      self._log.flush()
 
   def start_clock(self) -> None:
     """Starts the time of the next step, when no other step is under way."""
@@ -141,7 +142,8 @@ class TrainLogger:
     }
     self.partial_sums, self._line = dict.fromkeys(_SUMS, 0.0), _Timer()
     epoch = self._timeline.epoch(step)
-    self._log.write(step, epoch, line)
+    if self._log is not None:
+      self._log.write(step, epoch, line)
     seconds_left = self._steps.mean * (
       self._timeline.num_steps - step
     ) + self._evaluations.mean * self._timeline.evaluations_after(step)

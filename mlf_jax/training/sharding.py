@@ -1,14 +1,19 @@
-"""Runs steps on all local devices, the batch divided among them."""
+"""Runs steps on all devices of all processes, the batch divided among them."""
 
+import functools
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from mlf_jax.errors import UserError
 
 AXIS = 'data'
+
+Tree = TypeVar('Tree')
 
 # By default XLA schedules for concurrency on CPUs. Scheduled for memory, a step
 # needs a quarter to a half less memory for temporaries and no more time.
@@ -20,9 +25,9 @@ def compiler_options(platform: str) -> dict[str, str]:
   return _CPU_OPTIONS if platform == 'cpu' else {}
 
 
-def _local_devices():
+def _all_devices():
   try:
-    return jax.local_devices()
+    devices = jax.devices()
   # The type of the error depends on what keeps the platform from starting.
   except Exception as error:
     platforms = jax.config.jax_platforms or 'any platform'
@@ -31,10 +36,12 @@ def _local_devices():
       f'JAX finds no device on {platforms} ({reason}); JAX_PLATFORMS=cpu '
       'always works'
     ) from None
+  # The rows of a batch that a process loads are then next to each other.
+  return sorted(devices, key=lambda device: (device.process_index, device.id))
 
 
 class DataParallel:
-  """Divides batches among the local devices and runs steps on all of them.
+  """Divides batches among devices and runs steps on all of them.
 
   A step is a pure function of (replicated, batch) that averages over the axis
   `AXIS` itself. The state stays replicated. Both kinds give the same numbers.
@@ -50,25 +57,67 @@ class DataParallel:
 
     Args:
       kind: 'shard_map' for `jit(shard_map(step))`, or 'pmap'.
-      devices: devices to use; all local ones by default.
+      devices: devices to use; all devices of all processes by default.
+
+    Raises:
+      UserError: there is no device, or 'pmap' was asked for in one of several
+        processes.
     """
     self._kind = kind
-    self._devices = list(devices or _local_devices())
+    self._devices = list(devices or _all_devices())
     self.num_devices = len(self._devices)
+    if kind == 'pmap' and jax.process_count() > 1:
+      raise UserError(
+        "config.parallel 'pmap' runs in one process, but there are "
+        f"{jax.process_count()}; 'shard_map' runs in any number"
+      )
     self._mesh = jax.sharding.Mesh(
       np.array(self._devices), (AXIS,), axis_types=(AxisType.Auto,)
     )
     self.divided = NamedSharding(self._mesh, PartitionSpec(AXIS))
     self.replicated = NamedSharding(self._mesh, PartitionSpec())
 
+  def rows(self, batch_size: int) -> slice:
+    """The rows of a batch that the devices of this process compute."""
+    # Devices stand in the order of their processes.
+    own = [
+      i
+      for i, device in enumerate(self._devices)
+      if device.process_index == jax.process_index()
+    ]
+    per_device = batch_size // self.num_devices
+    return slice(own[0] * per_device, (own[-1] + 1) * per_device)
+
   def shard_batch(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Sends each device its part of a batch, [batch, ...]."""
+    """Sends each device its part of a batch.
+
+    Args:
+      batch: the `rows` of the batch that belong to this process, so all of them
+        if there is only one.
+
+    Returns:
+      The whole batch, [batch, ...], on the devices of all processes.
+    """
     if self._kind == 'pmap':
       batch = {
         k: v.reshape((self.num_devices, -1, *v.shape[1:]))
         for k, v in batch.items()
       }
-    return jax.device_put(batch, self.divided)
+    return jax.tree.map(
+      functools.partial(jax.make_array_from_process_local_data, self.divided),
+      batch,
+    )
+
+  def replicate(self, tree: Tree) -> Tree:
+    """Puts a copy on every device, in buffers that may be donated.
+
+    Args:
+      tree: pytree of arrays that this process holds; equal in all processes.
+    """
+    copy = jax.jit(
+      lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=self.replicated
+    )
+    return copy(jax.device_get(tree))
 
   def parallelize(self, step: Callable, *, donate: bool = False) -> Callable:
     """Returns the step as a jitted function over all devices.

@@ -18,7 +18,7 @@ import ml_collections
 from mlf_jax import data
 from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
-from mlf_jax.training import configured_data
+from mlf_jax.training import configured_data, processes
 from mlf_jax.training import workdir as workdir_lib
 from mlf_jax.training.checkpoint import CheckpointStore
 from mlf_jax.training.evaluation import make_evaluator
@@ -83,20 +83,32 @@ def train(
       'the config must be a ConfigDict, of default_config(...) for instance, '
       f'got {type(config).__name__}: train(config, dataset, workdir)'
     )
-  with jax.enable_x64(config_lib.is_float64(config)):
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(jax.enable_x64(config_lib.is_float64(config)))
+    if not processes.is_first():
+      # Only the first process reports; errors go to stderr from all of them.
+      devnull = stack.enter_context(open(os.devnull, 'w'))
+      stack.enter_context(contextlib.redirect_stdout(devnull))
     return _train(config, dataset, workdir)
 
 
 def _train(config, dataset, workdir):
   # --- Configuration and network: mistakes show before any download ---
   parallel = DataParallel(config.get('parallel', ''))
+  processes.require_same(
+    {f'config.{k}': v for k, v in config_lib.flatten(config).items()}
+    | {'--workdir': os.fspath(workdir)}
+    | {f'the version of {name}': v for name, v in _versions().items()}
+  )
   config_lib.validate(config, parallel.num_devices)
   sample_shape, num_classes = configured_data.sample_spec(config, dataset)
   model = config_lib.build_model(config, num_classes, AXIS)
   config = configured_data.with_digest(config, dataset)
   workdir = workdir or workdir_lib.default_workdir(config)
   workdir = pathlib.Path(workdir).expanduser()
-  result = workdir_lib.finished_result(workdir, config)
+  result = processes.on_first(
+    lambda: workdir_lib.finished_result(workdir, config)
+  )
   if result is not None:
     print(
       f'{workdir} is finished: {_accuracy_line(result)}; remove it to train '
@@ -105,7 +117,15 @@ def _train(config, dataset, workdir):
     return result
 
   # --- Data, optimiser and first state: no directory yet ---
-  dataset = configured_data.load_dataset(config, dataset)
+  dataset = processes.on_all(
+    lambda: configured_data.load_dataset(config, dataset)
+  )
+  processes.require_same(
+    {
+      f'the {part} set': f'{len(split):,} samples, {split.label_hash}'
+      for part, split in (('training', dataset.train), ('test', dataset.test))
+    }
+  )
   timeline = Timeline(
     config, data.steps_per_epoch(dataset.train, config.batch_size)
   )
@@ -115,13 +135,16 @@ def _train(config, dataset, workdir):
   state = init_state(
     model, optimizer, config.seed, sample_shape, config.ema_decay > 0
   )
-  state = jax.device_put(state, parallel.replicated)
+  state = parallel.replicate(state)
 
   with contextlib.ExitStack() as stack:
     # --- Directory and checkpoints ---
-    result = stack.enter_context(workdir_lib.claimed_workdir(workdir, config))
-    if result is not None:  # Another process has just finished the run.
+    result = processes.on_first(
+      lambda: stack.enter_context(workdir_lib.claimed_workdir(workdir, config))
+    )
+    if result is not None:  # Another run has just finished it.
       return result
+    processes.on_all(lambda: workdir_lib.require_visible(workdir))
     warnings: list[str] = []
     store = stack.enter_context(
       CheckpointStore(
@@ -139,14 +162,20 @@ def _train(config, dataset, workdir):
       print(f'continuing from step {start_step} in {workdir}')
     elif workdir_lib.best_evaluation(workdir) is not None:
       print(f'warning: no checkpoint in {workdir}: training anew from step 0')
-    log = stack.enter_context(
-      contextlib.closing(MetricsLog(workdir, start_step))
+    log = processes.on_all(
+      lambda: (
+        stack.enter_context(contextlib.closing(MetricsLog(workdir, start_step)))
+        if processes.is_first()
+        else None
+      )
     )
     began = time.monotonic() - stored.get('wall_seconds', 0.0)
 
     # --- Compile the training step ---
     num_parameters = state.num_parameters
     devices = f'device{"s" * (parallel.num_devices > 1)}'
+    if jax.process_count() > 1:
+      devices += f' of {jax.process_count()} processes'
     print(
       f'{config.model.name} with {num_parameters:,} parameters, '
       f'T = {config.model.time_steps}\n'
@@ -167,6 +196,7 @@ def _train(config, dataset, workdir):
           config.seed,
           step - 1,
           with_partners=data.needs_partners(config.augment),
+          rows=parallel.rows(config.batch_size),
         )
       )
 
@@ -189,6 +219,9 @@ def _train(config, dataset, workdir):
 
     # --- Train ---
     progress = stack.enter_context(Progress(timeline.num_steps, start_step))
+    # A hidden transfer between host and devices, which would slow every step
+    # down, is an error.
+    stack.enter_context(jax.transfer_guard('disallow'))
     state, test_metrics = train_loop(
       state,
       start_step,
@@ -198,23 +231,18 @@ def _train(config, dataset, workdir):
       store=store,
       logger=TrainLogger(log, progress, timeline, config.batch_size, stored),
       max_skipped_steps=config.max_skipped_steps,
-      stop=stack.enter_context(_stop_signals()),
+      agreed_stop=processes.AgreedStop(
+        stack.enter_context(_stop_signals()), parallel, _STEPS_IN_FLIGHT
+      ),
       wall_seconds=lambda: time.monotonic() - began,
     )
 
     # --- Result ---
-    best_step, best_accuracy = max(
-      workdir_lib.best_evaluation(workdir) or (0, 0.0),
-      (timeline.num_steps, test_metrics['test/accuracy']),
-      key=lambda evaluated: evaluated[::-1],
-    )
     splits = {'train': dataset.train, 'test': dataset.test}
     result = {
       **test_metrics,
-      'best/step': best_step,
-      'best/test/accuracy': best_accuracy,
       'steps': timeline.num_steps,
-      'skipped_steps': int(state.skipped_steps),
+      'skipped_steps': int(jax.device_get(state.skipped_steps)),
       'parameters': num_parameters,
       'wall_seconds': time.monotonic() - began,
       'compile_seconds': compile_seconds,
@@ -226,15 +254,23 @@ def _train(config, dataset, workdir):
       'seed': config.seed,
       'device': jax.devices()[0].device_kind,
       'num_devices': parallel.num_devices,
-      'versions': {'python': platform.python_version()}
-      | {name: importlib.metadata.version(name) for name in _PACKAGES},
+      'num_processes': jax.process_count(),
+      'versions': _versions(),
     }
-    workdir_lib.write_json(workdir / 'result.json', result)
+    result = processes.on_first(
+      lambda: workdir_lib.write_result(workdir, result)
+    )
     progress.say(
       f'finished in {result["wall_seconds"]:.0f} s: {_accuracy_line(result)}; '
       f'result in {workdir / "result.json"}'
     )
-    return workdir_lib.read_json(workdir / 'result.json')
+    return result
+
+
+def _versions():
+  return {'python': platform.python_version()} | {
+    name: importlib.metadata.version(name) for name in _PACKAGES
+  }
 
 
 def train_loop(
@@ -247,7 +283,7 @@ def train_loop(
   store: CheckpointStore,
   logger: TrainLogger,
   max_skipped_steps: int,
-  stop: list[int],
+  agreed_stop: Callable[[], int],
   wall_seconds: Callable[[], float],
 ) -> tuple[TrainState, dict[str, float]]:
   """Trains from a step to the end, with evaluations and checkpoints between.
@@ -262,7 +298,8 @@ def train_loop(
     store: gets the checkpoints.
     logger: gets the metrics of every step once it is done.
     max_skipped_steps: skipped steps in a row after which training stops.
-    stop: the loop ends when there is a signal in this list.
+    agreed_stop: asked after every step; returns the number of a signal if the
+      loop should end, else 0.
     wall_seconds: returns the seconds spent on the run, for the checkpoints.
 
   Returns:
@@ -270,17 +307,20 @@ def train_loop(
 
   Raises:
     UserError: too many steps in a row were not finite.
-    Interrupted: `stop` holds a signal; the state is saved.
+    Interrupted: a signal arrived; the state is saved.
   """
   in_flight = collections.deque()
   skipped_in_row, test_metrics = 0, None
+  # Several processes have to stop at the same step, so that none may see a
+  # metric before the others do.
+  alone = jax.process_count() == 1
 
   def log_steps(most_in_flight):
     """Logs, in order, the steps that are done or that must not wait longer."""
     nonlocal skipped_in_row
     while in_flight and (
       len(in_flight) > most_in_flight
-      or all(value.is_ready() for value in in_flight[0][1].values())
+      or (alone and all(value.is_ready() for value in in_flight[0][1].values()))
     ):
       step, metrics = in_flight.popleft()
       metrics = jax.device_get(metrics)  # Waits until the step is done.
@@ -293,7 +333,8 @@ def train_loop(
   def save(step, test_metrics):
     logger.flush()
     stored = {'wall_seconds': wall_seconds(), **logger.partial_sums}
-    store.save(step, state, {**test_metrics, **stored})
+    with jax.transfer_guard('allow'):
+      store.save(step, state, {**test_metrics, **stored})
 
   for step in range(start_step + 1, timeline.num_steps + 1):
     # --- Dispatch the step ---
@@ -315,7 +356,8 @@ def train_loop(
         save(step, test_metrics)
 
     # --- Stop on a signal ---
-    if stop and step < timeline.num_steps:
+    signal_number = agreed_stop()
+    if signal_number and step < timeline.num_steps:
       log_steps(0)
       # After an evaluation it has been decided whether to save.
       if not skipped_in_row and not timeline.is_eval(step):
@@ -325,7 +367,7 @@ def train_loop(
       raise Interrupted(
         f'interrupted at step {step}; the same command continues from step '
         f'{saved[0]}',
-        stop[0],
+        signal_number,
       )
 
   store.wait()

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
@@ -80,6 +80,42 @@ def claimed_workdir(
     if not (workdir / 'config.json').exists():
       write_json(workdir / 'config.json', config_lib.as_json(config))
     yield result
+
+
+def require_visible(workdir: pathlib.Path) -> None:
+  """Checks that this process sees the directory that the first one made.
+
+  Raises:
+    UserError: it does not.
+  """
+  if not (workdir / 'config.json').exists():
+    raise UserError(
+      f'{workdir} of process 0 is not there; all processes of a run need a '
+      '--workdir on a file system that they share'
+    )
+
+
+def write_result(workdir: pathlib.Path, result: Mapping[str, Any]) -> dict:
+  """Writes `result.json`, with the best evaluation of the run beside the last.
+
+  Args:
+    workdir: directory of the run.
+    result: what to write, with `steps` and `test/accuracy`.
+
+  Returns:
+    The content of the file.
+
+  Raises:
+    UserError: it cannot be written.
+  """
+  best_step, best_accuracy = max(
+    best_evaluation(workdir) or (0, 0.0),
+    (result['steps'], result['test/accuracy']),
+    key=lambda evaluated: evaluated[::-1],
+  )
+  best = {'best/step': best_step, 'best/test/accuracy': best_accuracy}
+  write_json(workdir / 'result.json', {**result, **best})
+  return read_json(workdir / 'result.json')
 
 
 def json_text(value: Any, indent: int | None = None) -> str:

@@ -199,7 +199,7 @@ def test_throughput_is_samples_by_the_time_of_their_steps(host_seconds):
     store=mock.Mock(save=save),
     logger=logger,
     max_skipped_steps=3,
-    stop=[],
+    agreed_stop=lambda: 0,
     wall_seconds=lambda: clock.now,
   )
   ends = [19, 22, 38, 44, 57, 66]
