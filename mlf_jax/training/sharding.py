@@ -103,10 +103,12 @@ class DataParallel:
         k: v.reshape((self.num_devices, -1, *v.shape[1:]))
         for k, v in batch.items()
       }
-    return jax.tree.map(
-      functools.partial(jax.make_array_from_process_local_data, self.divided),
-      batch,
-    )
+    # In several processes JAX takes this for a hidden transfer.
+    with jax.transfer_guard_host_to_device('allow'):
+      return jax.tree.map(
+        functools.partial(jax.make_array_from_process_local_data, self.divided),
+        batch,
+      )
 
   def replicate(self, tree: Tree) -> Tree:
     """Puts a copy on every device, in buffers that may be donated.
