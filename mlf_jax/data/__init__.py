@@ -18,6 +18,7 @@ from mlf_jax.data.augmentation import (
   sample_keys,
 )
 from mlf_jax.data.batches import eval_batches, steps_per_epoch, train_batch
+from mlf_jax.data.chosen_rows import ChosenRows
 from mlf_jax.data.dataset import Dataset, LoadOptions, Split, from_arrays
 from mlf_jax.data.events.frames import FrameSpec
 from mlf_jax.data.registry import DATASETS, DatasetEntry, load
@@ -26,6 +27,7 @@ __all__ = [
   'AUGMENTATIONS',
   'DATASETS',
   'Augmentation',
+  'ChosenRows',
   'Dataset',
   'DatasetEntry',
   'FrameSpec',

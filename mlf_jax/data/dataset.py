@@ -1,19 +1,23 @@
-"""A labelled data set in memory, and how to make one of arrays."""
+"""A labelled data set, and how to make one of arrays."""
 
 import dataclasses
 import functools
 import hashlib
 import typing
+from collections.abc import Iterator
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Real, Shaped
 
+from mlf_jax.data.chosen_rows import ChosenRows
 from mlf_jax.errors import UserError
 
 if typing.TYPE_CHECKING:
   from mlf_jax.data.events.frames import FrameSpec
 
+# Bytes of images that are looked at together: they may not fit into memory.
+_PIECE_BYTES = 1 << 20
 _RANKS = {
   4: '[sample, height, width, channel]',
   5: '[sample, time, height, width, channel]',
@@ -26,12 +30,13 @@ class Split:
 
   Attributes:
     images: [n, h, w, c] for static images or [n, t, h, w, c] for frames; uint8
-      unless they come from `from_arrays`.
+      unless they come from `from_arrays`. An array, a read-only `np.memmap` of
+      a file or `ChosenRows` of one: index it for arrays in memory.
     labels: int32 [n], class of each sample in 0..num_classes - 1.
     ids: str [n], the name of each recording of an event data set, else None.
   """
 
-  images: Shaped[np.ndarray, 'n *sample']
+  images: Shaped[np.ndarray, 'n *sample'] | ChosenRows
   labels: Shaped[np.ndarray, 'n']
   ids: Shaped[np.ndarray, 'n'] | None = None
 
@@ -54,7 +59,8 @@ class Split:
     """
     digest = _hash_of_labels(self.labels)
     if self.ids is None:
-      digest.update(np.ascontiguousarray(self.images).data)
+      for part in _pieces(self.images):
+        digest.update(np.ascontiguousarray(part).data)
     else:
       digest.update('\n'.join(self.ids).encode())
     return digest.hexdigest()[:16]
@@ -150,7 +156,9 @@ def from_arrays(
 
   Args:
     train_images: static images [n, h, w, c] of any real dtype, or uint8 frames
-      of event counts [n, t, h, w, c].
+      of event counts [n, t, h, w, c]. Arrays of uint8 or float32 are not
+      copied and may be files that are mapped into memory,
+      `np.load(path, mmap_mode='r')`.
     train_labels: whole numbers [n], the class of each sample, from 0 on.
     test_images: test samples, like `train_images`.
     test_labels: test labels, like `train_labels`.
@@ -194,9 +202,7 @@ def from_arrays(
   if mean is None or std is None:
     train_mean, train_std = (0.0,) * channels, (1.0,) * channels
     if not is_frames:
-      axes = tuple(range(train.ndim - 1))
-      train_mean = train.mean(axes, np.float64) / scale
-      train_std = train.std(axes, np.float64) / scale
+      train_mean, train_std = (v / scale for v in _statistics(train))
       train_std[train_std == 0] = 1
     mean = train_mean if mean is None else mean
     std = train_std if std is None else std
@@ -231,14 +237,35 @@ def _as_images(argument: str, values) -> np.ndarray:
       f'{images.dtype}'
     )
   with np.errstate(over='ignore'):
-    images = images.astype(np.float32)
-  if not np.isfinite(images).all():
-    sample = np.argwhere(~np.isfinite(images))[0][0]
-    raise UserError(
-      f'{argument} must be finite numbers, but sample {sample} has '
-      'NaN, infinity or a value that float32 cannot hold'
-    )
+    images = images.astype(np.float32, copy=False)
+  start = 0
+  for piece in _pieces(images):
+    if not (is_finite := np.isfinite(piece)).all():
+      sample = start + np.argwhere(~is_finite)[0][0]
+      raise UserError(
+        f'{argument} must be finite numbers, but sample {sample} has '
+        'NaN, infinity or a value that float32 cannot hold'
+      )
+    start += len(piece)
   return images
+
+
+def _pieces(images) -> Iterator[np.ndarray]:
+  """Yields all images, as many at once as fit into little memory."""
+  bytes_each = int(np.prod(images.shape[1:])) * images.dtype.itemsize
+  count = max(1, _PIECE_BYTES // max(1, bytes_each))
+  for start in range(0, len(images), count):
+    yield images[start : start + count]
+
+
+def _statistics(images) -> tuple[np.ndarray, np.ndarray]:
+  """Mean and standard deviation per channel, in float64."""
+  axes, count = tuple(range(images.ndim - 1)), images[..., 0].size
+  mean = sum(p.sum(axes, np.float64) for p in _pieces(images)) / count
+  squares = sum(
+    ((piece - mean) ** 2).sum(axes, np.float64) for piece in _pieces(images)
+  )
+  return mean, np.sqrt(squares / count)
 
 
 def _as_labels(argument: str, values, length: int, num_classes) -> np.ndarray:

@@ -3,7 +3,10 @@
 import pathlib
 import warnings
 
+import numpy as np
+
 from mlf_jax.data import splits
+from mlf_jax.data.chosen_rows import ChosenRows
 from mlf_jax.data.dataset import Dataset, LoadOptions, Split
 from mlf_jax.data.events.catalogue import EVENT_SETS
 from mlf_jax.data.events.formats import BACKWARDS
@@ -39,10 +42,11 @@ def load(name: str, options: LoadOptions) -> Dataset:
   if event_set.default_split:
     images, labels, ids = columns['train']
     is_test = splits.test_mask(split_name, labels)
-    columns = {
-      split: (images[members], labels[members], ids[members])
-      for split, members in (('train', ~is_test), ('test', is_test))
-    }
+    columns = {}
+    for split, is_member in (('train', ~is_test), ('test', is_test)):
+      members = np.flatnonzero(is_member)
+      chosen = ChosenRows(images, members)
+      columns[split] = chosen, labels[members], ids[members]
   return Dataset(
     name=name,
     split_name=split_name or 'official',
@@ -95,34 +99,40 @@ def prepare(
       f'the sensor of {name}, got {frames.downsample}'
     )
   root = tfds_format.data_root(data_dir)
+  folder = tfds_store.target_folder(name, frames, root)
+  # Before the other question: another process may give it its name just now.
+  exists = folder.exists()
   directory = find_prepared(name, frames, data_dir)
-  if directory is not None:
-    before = tfds_store.read_summary(directory)['backwards']
-    if backwards not in (None, before):
+  is_new = directory is None
+  if is_new:
+    if exists:
       raise UserError(
-        f'{directory} was prepared with backwards={before!r}: delete it to have'
-        ' it prepared anew'
+        f'{folder} is no prepared data set, it lacks dataset_info.json: delete '
+        'it'
       )
-    return directory
-  if (folder := tfds_store.target_folder(name, frames, root)).exists():
-    raise UserError(
-      f'{folder} is no prepared data set, it lacks dataset_info.json: delete it'
+    if not manual_dir:
+      raise UserError(
+        f'{name} is not in {root} and has to be downloaded by hand. '
+        f'{event_set.source}, into a folder DIR, and run this again with '
+        '--config.data.manual_dir=DIR (of `python -m mlf_jax prepare` it is '
+        '--manual_dir=DIR)'
+      )
+    directory = tfds_store.prepare_frames(
+      name, frames, root, manual_dir, backwards or 'error', processes
     )
-  if not manual_dir:
+  # Another process may have prepared them while this one waited.
+  summary = tfds_store.read_summary(directory)
+  if backwards not in (None, summary['backwards']):
     raise UserError(
-      f'{name} is not in {root} and has to be downloaded by hand. '
-      f'{event_set.source}, into a folder DIR, and run this again with '
-      '--config.data.manual_dir=DIR (of `python -m mlf_jax prepare` it is '
-      '--manual_dir=DIR)'
+      f'{directory} was prepared with backwards={summary["backwards"]!r}: '
+      'delete it to have it prepared anew'
     )
-  directory = tfds_store.prepare_frames(
-    name, frames, root, manual_dir, backwards or 'error', processes
-  )
-  skipped = tfds_store.read_summary(directory)['skipped']
-  if skipped:
+  if is_new and summary['skipped']:
+    first = summary['skipped'][0]
     warnings.warn(
-      f'{len(skipped)} skipped of {name}, the first: {skipped[0]["what"]}: '
-      f'{skipped[0]["reason"]}; `python -m mlf_jax prepare {name}` lists all',
+      f'{len(summary["skipped"])} skipped of {name}, the first: '
+      f'{first["what"]}: {first["reason"]}; `python -m mlf_jax prepare {name}` '
+      'lists all',
       stacklevel=2,
     )
   return directory

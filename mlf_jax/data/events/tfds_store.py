@@ -5,20 +5,25 @@ They need no TensorFlow. Importing this file registers the builders:
 """
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_builder
 
-from mlf_jax.data import archives, io, tfds_format
+from mlf_jax.data import archives, decoded, io, tfds_format
 from mlf_jax.data.events import conversion
 from mlf_jax.data.events.catalogue import EVENT_SETS, EventSet
 from mlf_jax.data.events.frames import FrameSpec
 from mlf_jax.errors import UserError
+
+# Samples that are stored at once.
+_BATCH = 16
 
 
 @dataclasses.dataclass
@@ -99,7 +104,7 @@ class _EventBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     )
 
   def download_and_prepare(self, **kwargs) -> None:
-    """Prepares the data set; one process at a time.
+    """Prepares the data set, or waits for another process that does.
 
     Raises:
       UserError: no recordings, or the folder cannot be written.
@@ -108,13 +113,7 @@ class _EventBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     overwrites = config is not None and config.download_mode.overwrite_dataset
     if self.data_path.exists() and not overwrites:
       return  # Even if nothing can be written there.
-    with io.exclusive(
-      self._work,
-      'the folder',
-      'prepares data',
-      'name another folder of prepared data, --config.data.dir=DIR, for '
-      '`prepare` --data_dir=DIR',
-    ):
+    with io.exclusive(self._work, 'the folder', *io.PREPARES, wait=True):
       for left_behind in self._work.parent.glob('incomplete.*'):
         shutil.rmtree(left_behind)
       # The library makes this folder though nothing is downloaded.
@@ -268,10 +267,8 @@ def read_summary(directory: pathlib.Path) -> dict:
   return summary
 
 
-def read_frames(
-  directory: pathlib.Path, split: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Decodes one split of a prepared event-camera data set.
+def read_frames(directory: pathlib.Path, split: str) -> decoded.Samples:
+  """Opens one split of a prepared data set of events, decoded at first use.
 
   Args:
     directory: what `prepare_frames` returned.
@@ -284,15 +281,26 @@ def read_frames(
   Raises:
     UserError: the folder is damaged or holds something else.
   """
+
+  def decode():
+    with tfds_format.reading(directory, f'{split} split'):
+      builder = tfds.builder_from_directory(directory)
+      count = builder.info.splits[split].num_examples
+      shape = builder.info.features['frames'].shape
+    return (count, *shape), _decode_batches(directory, split, builder)
+
+  with tfds_format.reading(directory, 'data set'):
+    key = decoded.files_key(directory)
+  return decoded.decode_once(directory / 'decoded', split, key, decode)
+
+
+def _decode_batches(directory, split, builder) -> Iterator[decoded.Samples]:
+  """Decodes the samples of a split, batch after batch."""
   with tfds_format.reading(directory, f'{split} split'):
-    builder = tfds.builder_from_directory(directory)
-    count = builder.info.splits[split].num_examples
-    shape = builder.info.features['frames'].shape
-    frames = np.empty((count, *shape), np.uint8)
-    labels = np.empty(count, np.int32)
-    ids = []
-    for i, example in enumerate(tfds_format.examples(builder, split)):
-      frames[i] = example['frames']
-      labels[i] = example['label']
-      ids.append(example['id'].decode())
-  return frames, labels, np.array(ids)
+    examples = tfds_format.examples(builder, split)
+    while batch := list(itertools.islice(examples, _BATCH)):
+      yield decoded.Samples(
+        np.stack([example['frames'] for example in batch]),
+        np.array([example['label'] for example in batch], np.int32),
+        np.array([example['id'].decode() for example in batch]),
+      )

@@ -7,9 +7,10 @@ Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images",
 """
 
 import pathlib
+import shutil
 import warnings
 
-from mlf_jax.data import downloads, io
+from mlf_jax.data import archives, downloads, io
 from mlf_jax.data.dataset import Dataset, LoadOptions, Split
 from mlf_jax.data.images.cifar_archive import ARCHIVES, Archive, read_records
 from mlf_jax.errors import UserError
@@ -37,12 +38,7 @@ def load(name: str, options: LoadOptions) -> Dataset:
   root = tfds_format.data_root(options.data_dir)
   directory = tfds_format.find_prepared(root / name)
   if directory is None:
-    io.require_writable(root / name)  # Before a long download.
-    path = _locate_archive(archive, root, options.manual_dir)
-    records, class_names = read_records(archive, path)
-    directory = tfds_format.download_and_prepare(
-      cifar_tfds.CifarBuilder(archive, records, class_names, root)
-    )
+    directory = _prepare(archive, root, options.manual_dir)
   return Dataset(
     name=name,
     split_name='official',
@@ -53,6 +49,31 @@ def load(name: str, options: LoadOptions) -> Dataset:
     mean=archive.mean,
     std=archive.std,
   )
+
+
+def _prepare(
+  archive: Archive, root: pathlib.Path, manual_dir: str
+) -> pathlib.Path:
+  """Prepares a data set, or waits for another process that does."""
+  from mlf_jax.data import tfds_format
+  from mlf_jax.data.images import cifar_tfds
+
+  work = root / archive.name / archives.PREPARING
+  # The library's own preparation is safe without locks, but done twice.
+  with io.exclusive(
+    work, 'the folder', *io.PREPARES, wait=True, needs_locks=False
+  ):
+    try:
+      directory = tfds_format.find_prepared(root / archive.name)
+      if directory is None:
+        path = _locate_archive(archive, root, manual_dir)
+        records, class_names = read_records(archive, path)
+        directory = tfds_format.download_and_prepare(
+          cifar_tfds.CifarBuilder(archive, records, class_names, root)
+        )
+      return directory
+    finally:
+      shutil.rmtree(work, ignore_errors=True)
 
 
 def _locate_archive(

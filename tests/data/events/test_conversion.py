@@ -23,6 +23,7 @@ from tests.data.preparing import (
   write_cifar,
   write_gestures,
 )
+from tests.data.waiting import waiting_for_this
 
 
 def read_shards(shards):
@@ -143,25 +144,30 @@ def test_preparation_that_ends_while_it_finishes_continues(
   assert len(load('cifar10_dvs', tmp_path).train) == 10
 
 
-def test_one_process_at_a_time_prepares(tmp_path):
+def test_what_another_process_prepares_is_waited_for(tmp_path, monkeypatch):
   write_cifar(tmp_path, 1)
+  described = prepare('cifar10_dvs', tmp_path, processes=1)
   folder = tmp_path / 'prepared' / 'cifar10_dvs' / SMALL.name
-  with (
-    io.exclusive(folder / archives.PREPARING, '', '', ''),
-    pytest.raises(UserError, match='another process prepares data in'),
-  ):
-    prepare('cifar10_dvs', tmp_path)
-  # The other one's folder is still there.
-  assert (folder / archives.PREPARING / '.lock').exists()
-  (tmp_path / 'manual').rename(tmp_path / 'elsewhere')
+  (folder / '1.0.0').rename(tmp_path / 'first')
+  # The second converts nothing.
+  monkeypatch.setattr(conversion, 'convert', None)
+  preparing = io.exclusive(folder / archives.PREPARING, '', '', '')
+  preparing.__enter__()
+  second = lambda: prepare('cifar10_dvs', tmp_path)
+  with waiting_for_this(second) as results:
+    (tmp_path / 'first').rename(folder / '1.0.0')
+    preparing.__exit__(None, None, None)
+  assert results == [described]
+  assert [path.name for path in folder.iterdir()] == ['1.0.0']
+
+
+def test_preparation_without_recordings_leaves_nothing(tmp_path):
   (tmp_path / 'manual').mkdir()
   with pytest.raises(UserError, match='holds no recordings'):
     prepare('cifar10_dvs', tmp_path)
-  assert not (
-    folder / archives.PREPARING
-  ).exists()  # There is nothing to continue.
+  assert not list(tmp_path.rglob(archives.PREPARING))
   (tmp_path / 'manual').rmdir()
-  (tmp_path / 'elsewhere').rename(tmp_path / 'manual')
+  write_cifar(tmp_path, 1)
   assert prepare('cifar10_dvs', tmp_path)[-1] == '0 skipped'
 
 

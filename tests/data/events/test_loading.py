@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mlf_jax import data
-from mlf_jax.data import FrameSpec
+from mlf_jax.data import FrameSpec, tfds_format
 from mlf_jax.data.events import EVENT_SETS, loading
 from mlf_jax.errors import UserError
 from tests.data import event_trees, recordings
@@ -28,7 +28,7 @@ from tests.data.preparing import (
   ('archive', 'test_users', 'frames'),
   [(True, BY_LIST, SMALL), (False, BY_SUBJECT, None)],
 )
-def test_gestures(tmp_path, archive, test_users, frames):
+def test_gestures(tmp_path, monkeypatch, archive, test_users, frames):
   files = dict(GESTURES)
   if test_users == BY_LIST:
     files |= event_trees.trial_lists(files, BY_LIST)
@@ -57,8 +57,12 @@ def test_gestures(tmp_path, archive, test_users, frames):
   # Nothing but the data set is left, and it is enough.
   assert not list((tmp_path / 'prepared').rglob('preparing'))
   (tmp_path / 'manual').rename(tmp_path / 'elsewhere')
-  again = load('dvs_gesture', tmp_path, frames)
+  with monkeypatch.context() as patch:
+    patch.setattr(tfds_format, 'examples', None)  # It is decoded already.
+    again = load('dvs_gesture', tmp_path, frames)
   assert again.test.split_hash == dataset.test.split_hash
+  assert isinstance(again.test.images, np.memmap)
+  np.testing.assert_array_equal(again.test.images, dataset.test.images)
   lines = prepare('dvs_gesture', tmp_path, frames)
   assert lines[1] == '5 recordings, 6,600 events in samples'
   rule = 'lists of trials' if archive else 'subject (1 to 23 train)'

@@ -18,9 +18,11 @@ import PIL.Image
 import pytest
 
 from mlf_jax import data
+from mlf_jax.data import archives, io
 from mlf_jax.data.images import cifar
 from mlf_jax.errors import UserError
 from tests.data import miniature
+from tests.data.waiting import waiting_for_this
 
 # The checksum of a miniature archive cannot be the published one.
 pytestmark = pytest.mark.filterwarnings('ignore:.*has SHA-256')
@@ -184,12 +186,37 @@ def test_interrupted_preparation_leaves_nothing(places, monkeypatch):
   assert len(load(places).train) == 20
 
 
-def test_two_preparations_at_once_both_succeed(places, monkeypatch):
-  inner = []
-  save_then(monkeypatch, lambda: inner.append(load(places)), 1)
-  assert load(places).train.split_hash == inner[0].train.split_hash
-  folders = prepared_folder(places).parent.iterdir()
-  assert [folder.name for folder in folders] == ['3.0.2']
+def test_what_another_process_prepares_is_waited_for(places):
+  first = load(places)
+  folder = prepared_folder(places)
+  elsewhere = folder.parent.parent / 'elsewhere'
+  folder.rename(elsewhere)
+  archive_path(places).unlink()  # The second needs no archive.
+  preparing = io.exclusive(folder.parent / archives.PREPARING, '', '', '')
+  preparing.__enter__()
+  with waiting_for_this(lambda: load(places)) as results:
+    elsewhere.rename(folder)
+    preparing.__exit__(None, None, None)
+  assert results[0].train.split_hash == first.train.split_hash
+  assert [path.name for path in folder.parent.iterdir()] == ['3.0.2']
+
+
+def test_images_are_decoded_once_and_anew_if_prepared_anew(places, monkeypatch):
+  first = load(places)
+  folder = prepared_folder(places)
+  with monkeypatch.context() as patch:
+    patch.setattr(PIL.Image, 'open', None)
+    again = load(places)
+  assert isinstance(again.train.images, np.memmap)
+  np.testing.assert_array_equal(again.train.images, first.train.images)
+  # Another preparation under the same name, with the old decoded images.
+  (folder / 'decoded').rename(folder.parent / 'decoded')
+  shutil.rmtree(folder)
+  _, _, images, _ = miniature.write_cifar_archive(archive_path(places), 4, 1)
+  load(places)
+  shutil.rmtree(folder / 'decoded')
+  (folder.parent / 'decoded').rename(folder / 'decoded')
+  np.testing.assert_array_equal(load(places).test.images, images)
 
 
 def test_full_disk_is_a_one_line_error(places):
