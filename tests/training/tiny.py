@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from mlf_jax import data
+from mlf_jax import data, layers
 from mlf_jax.training import (
   NETWORKS,
   NetworkEntry,
@@ -36,7 +36,7 @@ class SmallNetwork(nn.Module):
     frames = x.shape[1] if x.ndim == 5 else 1
     x = nn.Dense(8)(x.reshape(len(x), frames, -1))
     x = nn.BatchNorm(not train, momentum=0.9, axis_name=self.axis_name)(x)
-    x = nn.Dropout(0.1, deterministic=not train)(x)
+    x = layers.TimestepDropout(0.1, 1, self.axis_name)(x, not train)
     readout, u, logits = nn.Dense(self.num_classes), 0.0, 0.0
     for t in range(self.time_steps):
       u = 0.5 * u + x[:, t % frames]

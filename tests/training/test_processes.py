@@ -1,0 +1,136 @@
+"""Runs of several processes, on this machine: numbers, agreement, faults."""
+
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from mlf_jax.training import restore, train
+from tests.training import in_processes, step_in_processes
+from tests.training.test_trainer import long_config, metrics
+
+# --- Numbers ---
+
+
+@pytest.mark.parametrize(
+  ('count', 'cases'),
+  [
+    (2, [('ds', 'frames'), ('plain', 'digits')]),
+    pytest.param(4, step_in_processes.CASES, marks=pytest.mark.slow),
+  ],
+)
+def test_processes_give_the_numbers_of_one_device(tmp_path, count, cases):
+  """Loss, update, running statistics and counts, in float64."""
+  path = tmp_path / 'numbers.npz'
+  started = in_processes.start(
+    count,
+    path,
+    ','.join(map('-'.join, cases)),
+    module='tests.training.step_in_processes',
+  )
+  expected = {case: step_in_processes.numbers(*case) for case in cases}
+  for ended in in_processes.wait(started):
+    assert ended.code == 0, ended.err
+  got = np.load(path)
+  for (residual, kind), alone in expected.items():
+    assert alone["['evaluation']['count']"] == step_in_processes.TEST_SAMPLES
+    for name, value in alone.items():
+      np.testing.assert_allclose(
+        got[f'{residual} {kind} {name}'],
+        value,
+        rtol=1e-10,
+        atol=1e-10,
+        err_msg=name,
+      )
+
+
+# --- Agreement ---
+
+
+def test_processes_agree():
+  """Values, errors and what differs are the same in all of them."""
+  first, second = in_processes.wait(
+    in_processes.start(2, module='tests.training.agree_in_processes')
+  )
+  assert first.code == second.code == 0, first.err + second.err
+  assert first.out.splitlines() == [
+    'value of 0',
+    'no such file',
+    '0 is fine',
+    'process 1: no such file',
+    'the processes of a run need the same command: seed is 0 in process 0 and '
+    "1 in process 1; --workdir is 'a' in process 0 and 'absent' in process 1",
+  ]
+  assert second.out == first.out.replace('0 is fine', '1 is fine')
+
+
+@pytest.fixture
+def config_file(tmp_path):
+  path = tmp_path / 'long.py'
+  path.write_text(
+    'from tests.training.test_trainer import long_config as get_config\n'
+  )
+  return f'--config={path}'
+
+
+def test_another_configuration_is_named_by_all(tmp_path, config_file):
+  workdir = f'--workdir={tmp_path / "run"}'
+  started = in_processes.start(
+    2,
+    *('train', config_file, workdir),
+    own=[[], ['--config.seed=1']],
+  )
+  for ended in in_processes.wait(started):
+    assert ended.code == 2
+    assert 'config.seed is 0 in process 0 and 1 in process 1' in ended.err
+    assert 'Traceback' not in ended.err
+  assert not (tmp_path / 'run').exists()
+
+
+def test_stopped_runs_continue_in_other_numbers_of_processes(
+  tmp_path, config_file
+):
+  """2 -> 1 -> 2; only one of the processes gets the signal."""
+  run, alone = tmp_path / 'run', tmp_path / 'alone'
+  train(long_config(), workdir=alone)
+  arguments = 'train', config_file, f'--workdir={run}'
+  ended = in_processes.wait(
+    in_processes.start(2, *arguments, signals={1: (10, signal.SIGTERM)})
+  )
+  assert [e.code for e in ended] == [128 + signal.SIGTERM] * 2, ended[0].err
+  stopped = {e.err.splitlines()[-1] for e in ended}
+  assert len(stopped) == 1 and 'interrupted at step ' in stopped.pop()
+  (ended,) = in_processes.wait(
+    in_processes.start(1, *arguments, signals={0: (25, signal.SIGINT)})
+  )
+  assert ended.code == 128 + signal.SIGINT
+  ended = in_processes.wait(in_processes.start(2, *arguments))
+  assert [e.code for e in ended] == [0, 0], ended[0].err
+  assert 'continuing from step 26' in ended[0].out and not ended[1].out
+  for ours, theirs in zip(metrics(run), metrics(alone), strict=True):
+    assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
+  states = [restore(directory, 'last').state for directory in (run, alone)]
+  assert states[0].step == states[1].step == 40
+
+
+# --- Faults ---
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('victim', [0, 1])
+def test_the_others_of_a_killed_process_stop_within_a_minute(
+  tmp_path, config_file, victim
+):
+  arguments = 'train', config_file, f'--workdir={tmp_path / "run"}'
+  started = in_processes.start(
+    2, *arguments, signals={victim: (20, signal.SIGKILL)}
+  )
+  started[victim].wait(timeout=120)
+  began = time.monotonic()
+  ended = in_processes.wait(started)
+  assert time.monotonic() - began < 60
+  assert ended[victim].code == -signal.SIGKILL
+  assert ended[1 - victim].code != 0
+  # What was saved is intact, and one process can go on with it.
+  train(long_config(), workdir=tmp_path / 'run')
