@@ -113,7 +113,13 @@ class Run:
           *(f'--num_processes={self._count}', f'--process_id={number}'),
         ]
       started.append(
-        subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        subprocess.Popen(
+          command,
+          stdout=output,
+          stderr=subprocess.STDOUT,
+          # The configuration file imports what stands beside it.
+          env=os.environ | {'PYTHONPATH': str(cases.REPOSITORY / 'benchmarks')},
+        )
       )
     output.close()
     return started

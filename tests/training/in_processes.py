@@ -38,6 +38,7 @@ def start(
   module: str = 'tests.training.in_processes',
   devices: int = 1,
   signals: Mapping[int, tuple[int, int]] | None = None,
+  slurm: bool = False,
   own: Sequence[Sequence[str]] = (),
 ) -> list[subprocess.Popen]:
   """Starts the processes; with one, it is an ordinary program.
@@ -49,6 +50,7 @@ def start(
     devices: virtual devices of each process.
     signals: by the number of a process, the step before which it gets a signal,
       and the signal.
+    slurm: the processes find each other, by what Slurm tells them.
     own: for each process further arguments.
   """
   with socket.socket() as probe:
@@ -61,10 +63,20 @@ def start(
       'SIGNAL': '{} {}'.format(*(signals or {}).get(number, (0, 0))),
       'XLA_FLAGS': quick.FLAGS,
     }
-    place = [
-      *('--distributed', f'--coordinator=127.0.0.1:{port}'),
-      *(f'--num_processes={count}', f'--process_id={number}'),
-    ]
+    place = ['--distributed']
+    if slurm:
+      environment |= {
+        'SLURM_JOB_ID': f'{port}',
+        'SLURM_STEP_NODELIST': '127.0.0.1',
+        'SLURM_NTASKS': f'{count}',
+        'SLURM_PROCID': f'{number}',
+        'SLURM_LOCALID': f'{number}',
+      }
+    else:
+      place += [
+        f'--coordinator=127.0.0.1:{port}',
+        *(f'--num_processes={count}', f'--process_id={number}'),
+      ]
     started.append(
       subprocess.Popen(
         [

@@ -6,7 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from mlf_jax.training import restore, train
+from mlf_jax.errors import UserError
+from mlf_jax.training import processes, restore, train
 from tests.training import in_processes, step_in_processes
 from tests.training.test_trainer import long_config, metrics
 
@@ -65,6 +66,19 @@ def test_processes_agree():
   assert second.out == first.out.replace('0 is fine', '1 is fine')
 
 
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ((), 'outside of Slurm, Kubernetes, Open MPI and Cloud TPU give --coord'),
+    (('127.0.0.1:1',), '--num_processes and --process_id is missing: give'),
+    (('127.0.0.1:1', 2, 3), 'the processes cannot join: .*process_id=3'),
+  ],
+)
+def test_processes_that_cannot_join(arguments, message):
+  with pytest.raises(UserError, match=message):
+    processes.initialize(*arguments)
+
+
 @pytest.fixture
 def config_file(tmp_path):
   path = tmp_path / 'long.py'
@@ -75,10 +89,12 @@ def config_file(tmp_path):
 
 
 def test_another_configuration_is_named_by_all(tmp_path, config_file):
+  """The processes find each other as on Slurm, one of them late."""
   workdir = f'--workdir={tmp_path / "run"}'
   started = in_processes.start(
     2,
     *('train', config_file, workdir),
+    slurm=True,
     own=[[], ['--config.seed=1']],
   )
   for ended in in_processes.wait(started):
