@@ -261,6 +261,32 @@ def test_interrupted_run_continues_bit_for_bit(
   assert_same_run(tmp_path, uninterrupted)
 
 
+def test_stopped_run_continues_on_other_numbers_of_devices(
+  tmp_path, uninterrupted, monkeypatch
+):
+  """4 -> 2 -> 8 devices; 8 trained the other run from start to end."""
+  train_batch, devices = data.train_batch, jax.devices()
+  signals = {10, 25}
+
+  def batch_and_signal(split, batch_size, seed, step, **options):
+    if step in signals:
+      signals.remove(step)
+      signal.raise_signal(signal.SIGTERM)
+    return train_batch(split, batch_size, seed, step, **options)
+
+  monkeypatch.setattr(data, 'train_batch', batch_and_signal)
+  for count in (4, 2):
+    monkeypatch.setattr(jax, 'devices', lambda count=count: devices[:count])
+    with pytest.raises(Interrupted):
+      train(long_config(), workdir=tmp_path)
+  monkeypatch.setattr(jax, 'devices', lambda: devices)
+  assert train(long_config(), workdir=tmp_path)['num_devices'] == 8
+  for ours, theirs in zip(
+    metrics(tmp_path), metrics(uninterrupted), strict=True
+  ):
+    assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
+
+
 # `train.py` with the devices and the compiler of this process.
 PROGRAM = """
 import sys
