@@ -11,9 +11,9 @@ from tests import quick
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 README = (REPOSITORY / 'README.md').read_text()
-DATA, RESULTS, PERFORMANCE = (
+DATA, RESULTS, PERFORMANCE, SCALING = (
   (REPOSITORY / 'docs' / f'{name}.md').read_text()
-  for name in ('data', 'results', 'performance')
+  for name in ('data', 'results', 'performance', 'scaling')
 )
 
 
@@ -36,7 +36,11 @@ def commands_of_ci():
   return {next(c for c in commands(README) if start in c) for start in starts}
 
 
-OTHERS = {*commands(README), *commands(DATA), *commands(PERFORMANCE)}
+OTHERS = {
+  command
+  for text in (README, DATA, PERFORMANCE, SCALING)
+  for command in commands(text)
+}
 OTHERS = sorted(OTHERS - commands_of_ci())
 
 
