@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -39,6 +40,7 @@ def start(
   devices: int = 1,
   signals: Mapping[int, tuple[int, int]] | None = None,
   slurm: bool = False,
+  pause: float = 0,
   own: Sequence[Sequence[str]] = (),
 ) -> list[subprocess.Popen]:
   """Starts the processes; with one, it is an ordinary program.
@@ -50,6 +52,7 @@ def start(
     devices: virtual devices of each process.
     signals: by the number of a process, the step before which it gets a signal,
       and the signal.
+    pause: seconds between the starts of one process and the next.
     slurm: the processes find each other, by what Slurm tells them.
     own: for each process further arguments.
   """
@@ -58,6 +61,7 @@ def start(
     port = probe.getsockname()[1]
   started = []
   for number in range(count):
+    time.sleep(pause if number else 0)
     environment = {
       'DEVICES': f'{devices}',
       'SIGNAL': '{} {}'.format(*(signals or {}).get(number, (0, 0))),

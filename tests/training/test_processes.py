@@ -50,9 +50,9 @@ def test_processes_give_the_numbers_of_one_device(tmp_path, count, cases):
 
 
 def test_processes_agree():
-  """Values, errors and what differs are the same in all of them."""
+  """Values, errors and what differs are the same in all, also in a late one."""
   first, second = in_processes.wait(
-    in_processes.start(2, module='tests.training.agree_in_processes')
+    in_processes.start(2, module='tests.training.agree_in_processes', pause=3)
   )
   assert first.code == second.code == 0, first.err + second.err
   assert first.out.splitlines() == [
@@ -89,7 +89,7 @@ def config_file(tmp_path):
 
 
 def test_another_configuration_is_named_by_all(tmp_path, config_file):
-  """The processes find each other as on Slurm, one of them late."""
+  """The processes find each other as on Slurm."""
   workdir = f'--workdir={tmp_path / "run"}'
   started = in_processes.start(
     2,
@@ -104,6 +104,7 @@ def test_another_configuration_is_named_by_all(tmp_path, config_file):
   assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 def test_stopped_runs_continue_in_other_numbers_of_processes(
   tmp_path, config_file
 ):
