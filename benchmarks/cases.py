@@ -41,10 +41,10 @@ def network(name: str, batch: int | None = None):
   return constructor, (batch or shape[0], *shape[1:])
 
 
-def configuration(name: str) -> ml_collections.ConfigDict:
-  """The configuration in a file under `configs/`."""
+def configuration(name: str, *variant: str) -> ml_collections.ConfigDict:
+  """The configuration in a file under `configs/`, or a variant of it."""
   path = REPOSITORY / 'configs' / f'{name}.py'
-  return runpy.run_path(str(path))['get_config']()
+  return runpy.run_path(str(path))['get_config'](*variant)
 
 
 def machine() -> str:

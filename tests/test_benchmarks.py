@@ -15,6 +15,7 @@ import pytest
 from mlf_jax import models, training
 from mlf_jax.training import memory_estimate
 from tests import quick
+from tests.training import tiny as tiny_config
 
 BENCHMARKS = pathlib.Path(__file__).parents[1] / 'benchmarks'
 
@@ -78,6 +79,30 @@ def test_memory_runs(main, cases, monkeypatch):
   monkeypatch.setattr(memory_estimate, 'measure', measured)
   code, output = main('memory', '--networks=tiny')
   assert (code, output.count('/ ReLU'), output.count('+0.0%')) == (0, 3, 3)
+
+
+def test_cifar10_fits_its_time_and_writes_a_table(
+  main, benchmark, monkeypatch, tmp_path
+):
+  """On digits, with a small network and a clock of its own steps."""
+  config = tiny_config.small(num_steps=0, eval_batch_size=360)
+  cases = benchmark('cases')
+  monkeypatch.setattr(
+    cases, 'configuration', lambda *unused: config.copy_and_resolve_references()
+  )
+  monkeypatch.setattr(benchmark('cifar10'), 'TRIAL_STEPS', 4)
+  arguments = '--minutes=0.1', f'--workdir={tmp_path}', '--data_name=ten digits'
+  code, output = main('cifar10', *arguments)
+  plan = json.loads((tmp_path / 'plan.json').read_text())
+  assert code == 0 and plan['num_epochs'] >= 1
+  table = (tmp_path / 'table.md').read_text()
+  assert table in output
+  assert '| data | ten digits |' in table
+  assert f'| epochs | {plan["num_epochs"]} |' in table
+  assert table.splitlines()[-1].startswith(f'| {plan["num_epochs"]} | ')
+  # Called again, it keeps to its plan and finds the run finished.
+  code, output = main('cifar10', *arguments)
+  assert code == 0 and 'is finished' in output and table in output
 
 
 def test_plain_unit_computes_what_the_fast_one_computes(cases):

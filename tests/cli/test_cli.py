@@ -40,6 +40,8 @@ def refused(capsys, *arguments):
   [
     ('cifar10:plain14', ['model.depth=14', 'model.residual=plain', 'seed=0']),
     ('cifar10:vgg16', ['model.name=spiking_vgg16', 'model.dropout_rate=0.25']),
+    ('cifar10_short:lif', ['unit.thresholds=(0.6,)', 'batch_size=128']),
+    ('cifar10_short:plain20', ['model.residual=plain']),
     ('cifar100:ds32', ['data.name=cifar100', 'model.depth=32']),
     ('cifar10_dvs', ['data.split=tail', 'unit.thresholds=(0.6, 1.6, 2.6)']),
     (f'{REPOSITORY}/configs/n_mnist.py', ['data.window_ms=30.0']),
