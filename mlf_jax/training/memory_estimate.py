@@ -7,7 +7,7 @@ compiled and never run.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import ml_collections
@@ -51,13 +51,18 @@ class MemoryEstimate:
 
 
 def compile_step(
-  config: ml_collections.ConfigDict, batch_size: int
+  config: ml_collections.ConfigDict,
+  batch_size: int,
+  devices: Sequence[jax.Device] | None = None,
+  compiler_options: dict[str, int] | None = None,
 ) -> jax.stages.Compiled:
   """Compiles the training step of a run, without its data and parameters.
 
   Args:
     config: the configuration.
-    batch_size: samples on the one device that it is compiled for.
+    batch_size: samples on each device.
+    devices: devices that it is compiled for; one local device by default.
+    compiler_options: options beside those of a run.
 
   Returns:
     The compiled step, which takes over the buffers of its state.
@@ -73,18 +78,21 @@ def compile_step(
   )
   with jax.enable_x64(config_lib.is_float64(config)):
     optimizer = make_optimizer(config, optax.constant_schedule(0.1))
-    parallel = DataParallel(config.parallel, devices=jax.local_devices()[:1])
+    parallel = DataParallel(config.parallel, devices or jax.local_devices()[:1])
     model = config_lib.build_model(config, num_classes, AXIS)
     state = jax.eval_shape(
       lambda: init_state(model, optimizer, 0, shape, config.ema_decay > 0)
     )
 
-    def with_batch_size(array):
-      # `pmap` has an axis of one device before the axis of the two samples.
-      shape = list(array.shape)
-      shape[shape.index(2)] = batch_size
-      return jax.ShapeDtypeStruct(shape, array.dtype, sharding=array.sharding)
-
+    lead = (parallel.num_devices * batch_size,)
+    if config.parallel == 'pmap':
+      lead = (parallel.num_devices, batch_size)
+    batch = {
+      name: jax.ShapeDtypeStruct(
+        (*lead, *array.shape[1:]), array.dtype, sharding=parallel.divided
+      )
+      for name, array in batch.items()
+    }
     step = functools.partial(
       train_step,
       model=model,
@@ -92,8 +100,8 @@ def compile_step(
       config=config,
       normalize=configured_data.normalizer(config, samples),
     )
-    batch = jax.tree.map(with_batch_size, parallel.shard_batch(batch))
-    return parallel.parallelize(step, donate=True).lower(state, batch).compile()
+    lowered = parallel.parallelize(step, donate=True).lower(state, batch)
+    return lowered.compile(compiler_options)
 
 
 def measure(config: ml_collections.ConfigDict, batch_size: int) -> int:

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from mlf_jax.cli import main
-from mlf_jax.training import memory_estimate, trainer, workdir
+from mlf_jax.training import memory_estimate, scaling_estimate, trainer, workdir
+from mlf_jax.training.scaling_estimate import AllReduces, Linear, StepCosts
 from tests import quick
 from tests.training import tiny
 
@@ -218,6 +219,36 @@ def test_memory(capsys, monkeypatch):
   assert 'at least 4 samples per device' in message
 
 
+def test_scaling(capsys, monkeypatch):
+  """Steps of 10 us per sample; two all-reduces of 6.8 us and 1.2 us per hop."""
+  size = Linear(0.0, 10e-6 * 0.5 * 3.35e12)
+  costs = StepCosts(Linear(0.0, 1.0), size, AllReduces(2, 0))
+  monkeypatch.setattr(scaling_estimate, 'step_costs', lambda config: costs)
+  command = 'scaling', '--devices=1,2, 256', '--attained=0.5'
+  code, out, _ = run(capsys, *command)
+  assert code == 0
+  assert 'digits, T = 4, float32, on h100 at 0.5 of its peak' in out
+  assert '2 all-reduces' in out
+  rows = [line.split() for line in out.splitlines()[-3:]]
+  assert rows == [
+    ['1', '0.00', '64', '0.64', '1.00', '64', '0.64', '1.00', '-', '-'],
+    ['2', '0.02', '32', '0.34', '0.95', '128', '0.66', '0.98', '2', '4'],
+    [
+      *('256', '0.13', '-', '-', '-', '16384', '0.77', '0.83'),
+      *('14', '3584'),
+    ],
+  ]
+  message = refused(capsys, *command, '--chip=h300')
+  assert "--chip 'h300' is unknown" in message and 'v5p' in message
+  message = refused(
+    capsys, *command, '--chip=v5e', '--config.model.dtype=float64'
+  )
+  assert "'float64' is not computed by v5e" in message
+  assert 'config.batch_size' in refused(
+    capsys, *command, '--config.batch_size=0'
+  )
+
+
 def test_evaluate_needs_a_run_with_a_checkpoint(capsys, tmp_path):
   message = refused(capsys, 'evaluate', '--workdir', str(tmp_path))
   assert f'{tmp_path}/config.json does not exist' in message
@@ -237,6 +268,11 @@ def test_evaluate_needs_a_run_with_a_checkpoint(capsys, tmp_path):
     ['memory', '--bytes=-1'],
     ['memory', '--bytes=0'],
     ['prepare', 'n_mnist', '--downsample=nan'],
+    ['scaling', '--devices=8,12'],
+    ['scaling', '--devices=8,'],
+    ['scaling', '--devices=0'],
+    ['scaling', '--attained=1.5'],
+    ['scaling', '--attained=0'],
     ['trian'],
     [],
   ],
