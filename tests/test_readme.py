@@ -62,6 +62,8 @@ def test_command_is_understood(command, capsys, tmp_path, monkeypatch):
   if 'memory' in arguments:
     arguments.append('--config.batch_size=8')
     refused = 'at least 4 samples'
+  if 'scaling' in arguments:
+    arguments += ['--chip', refused]
   assert cli.main(arguments[3:]) == 2
   assert refused in capsys.readouterr().err
 
