@@ -154,7 +154,7 @@ def wait_for(condition, processes, seconds=300) -> bool:
       return False
     if time.monotonic() > deadline:
       raise TimeoutError('the run does not get on')
-    time.sleep(0.001)
+    time.sleep(0.004)
   return True
 
 

@@ -105,6 +105,14 @@ def test_cifar10_fits_its_time_and_writes_a_table(
   assert code == 0 and 'is finished' in output and table in output
 
 
+@pytest.mark.slow
+def test_killed_runs_end_as_if_nobody_had_killed_them(main, monkeypatch):
+  """Eight kills, three of them in two processes."""
+  monkeypatch.setenv('XLA_FLAGS', quick.FLAGS)
+  code, output = main('faults', '--faults=8')
+  assert code == 0 and '8 of 8 survived, bit for bit' in output, output
+
+
 def test_plain_unit_computes_what_the_fast_one_computes(cases):
   fast, plain = cases.layers.MLF(), cases.PlainMLF()
   x = jax.random.normal(jax.random.key(0), (3, 5))

@@ -14,12 +14,6 @@ from mlf_jax.training import processes, sharding
 from tests import quick
 from tests.training import tiny
 
-# Residual block and data: real digits, or frames of events.
-CASES = [
-  (residual, kind)
-  for residual in ('ds', 'plain')
-  for kind in ('digits', 'frames')
-]
 BATCH = 16
 # Not a multiple of the batch, so that the last one is filled up.
 TEST_SAMPLES = 37

@@ -18,7 +18,9 @@ from tests.training.test_trainer import long_config, metrics
   ('count', 'cases'),
   [
     (2, [('ds', 'frames'), ('plain', 'digits')]),
-    pytest.param(4, step_in_processes.CASES, marks=pytest.mark.slow),
+    pytest.param(
+      4, [('plain', 'frames'), ('ds', 'digits')], marks=pytest.mark.slow
+    ),
   ],
 )
 def test_processes_give_the_numbers_of_one_device(tmp_path, count, cases):
