@@ -20,7 +20,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from mlf_jax.errors import UserError, require_positive_integers
+from mlf_jax.errors import (
+  UserError,
+  require_finite,
+  require_positive_integers,
+)
 from mlf_jax.layers import INITIAL_STATE, MEMBRANE_POTENTIAL
 from mlf_jax.models import SpikingResNet, SpikingVGG
 
@@ -90,12 +94,13 @@ def _initial_state(model, variables, frames):
   return state[INITIAL_STATE]
 
 
-@functools.partial(jax.jit, static_argnames='model')
 def feed(
   model: SpikingResNet | SpikingVGG,
   variables: dict[str, Any],
   state: StreamState,
   frames: Num[Array, 'batch time height width channel'],
+  *,
+  check_finite: bool = False,
 ) -> tuple[StreamState, Float[Array, 'batch classes']]:
   """Feeds the next frames; compiled once for every number of frames.
 
@@ -104,6 +109,9 @@ def feed(
     variables: `params` and `batch_stats`.
     state: state after the frames before.
     frames: at least one frame, of any real dtype, normalised as in training.
+    check_finite: looks for NaN and infinity in the frames first, which costs a
+      copy to the host. Without, they are silent: a membrane potential that is
+      NaN never fires.
 
   Returns:
     The state after the frames, and the logits [batch, classes] for all frames
@@ -112,8 +120,16 @@ def feed(
     without end should start anew before.
 
   Raises:
-    UserError: frames of another shape than those before.
+    UserError: frames of another shape than those before, or, if that is
+      checked, a number that is not finite.
   """
+  if check_finite:
+    require_finite('frames', frames)
+  return _feed(model, variables, state, frames)
+
+
+@functools.partial(jax.jit, static_argnames='model')
+def _feed(model, variables, state, frames):
   batch, *rest = state.frame_shape
   if frames.shape != (batch, *frames.shape[1:2], *rest) or 0 in frames.shape:
     raise UserError(

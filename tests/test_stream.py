@@ -162,6 +162,20 @@ def test_streams_do_not_mix():
   np.testing.assert_allclose(np.concatenate(logits), together, rtol=1e-5)
 
 
+def test_numbers_that_are_not_finite_are_named_if_asked_for():
+  model = RESNET(normalize_input=True)
+  variables = trained(model)
+  frames = recordings().astype(np.float32)
+  state = stream.init(model, variables, SHAPE, 2)
+  frames[1, 0, 3, 4, 1] = np.nan
+  message = r'frames: sample 1 holds NaN or infinity, first at \[0, 3, 4, 1\]'
+  with pytest.raises(UserError, match=message):
+    stream.feed(model, variables, state, frames[:, :1], check_finite=True)
+  # Otherwise nothing is said, and the place does not fire.
+  _, logits = stream.feed(model, variables, state, frames[:, :1])
+  assert np.isfinite(logits).all()
+
+
 def test_a_state_can_be_continued_twice():
   model = RESNET(normalize_input=True)
   variables, frames = trained(model), recordings()

@@ -2,19 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 
-import chex
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
-from matplotlib import colormaps
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import BoundaryNorm, to_rgb
-from matplotlib.figure import Figure
 
 from mlf_jax.data.events import Events, FrameSpec
-from mlf_jax.errors import UserError
+from mlf_jax.errors import UserError, require_axes
 from mlf_jax.layers import SpikingUnits
 from mlf_jax.models import SpikingResNet
+
+try:
+  from matplotlib import colormaps
+  from matplotlib.cm import ScalarMappable
+  from matplotlib.colors import BoundaryNorm, to_rgb
+  from matplotlib.figure import Figure
+except ModuleNotFoundError:
+  raise UserError(
+    'pictures need matplotlib: pip install "mlf_jax[plot]"'
+  ) from None
 
 # Colours of darker and brighter; the colour-blind can tell them apart too.
 _COLORS = ('#2166ac', '#d6604d')
@@ -31,7 +36,7 @@ def recording(
   spec: FrameSpec,
   spikes: Float[np.ndarray, 'time height width channel'],
   num_levels: int,
-  channels: Sequence[int] = (0, 1, 2, 3),
+  channels: Sequence[int] | None = None,
   layer: str = 'first layer',
 ) -> Figure:
   """Draws a recording as events, as frames and as spikes of a first layer.
@@ -42,7 +47,8 @@ def recording(
     spikes: number of levels that fire, 0 to `num_levels`, such as those of
       `first_spikes`; one timestep per frame.
     num_levels: levels of a unit, K.
-    channels: channels of the spikes that are shown.
+    channels: channels of the spikes that are shown; by default the first
+      four, or all if there are fewer.
     layer: name of the layer in the picture.
 
   Returns:
@@ -50,10 +56,22 @@ def recording(
     the spikes of some channels, all from left to right in time.
 
   Raises:
-    UserError: there are no events.
+    UserError: there are no events, or the spikes are not those of the frames.
   """
-  chex.assert_rank(spikes, 4)
-  chex.assert_axis_dimension(spikes, 0, spec.time_steps)
+  require_axes('time height width channel', spikes=spikes)
+  if len(spikes) != spec.time_steps:
+    raise UserError(
+      f'spikes have {len(spikes)} timesteps, but there are {spec.time_steps} '
+      'frames'
+    )
+  if channels is None:
+    channels = range(min(4, spikes.shape[-1]))
+  for channel in channels:
+    if not 0 <= channel < spikes.shape[-1]:
+      raise UserError(
+        f'channels names {channel}, but spikes have the channels 0 to '
+        f'{spikes.shape[-1] - 1}'
+      )
   if not len(events):
     raise UserError('a recording without events cannot be drawn')
   rows = 1 + len(channels)

@@ -1,12 +1,18 @@
 """Pictures; needs matplotlib, `pip install "mlf_jax[plot]"`."""
 
-import chex
 import numpy as np
 from jaxtyping import Array, Float
-from matplotlib.figure import Figure
 
 from mlf_jax import neuron
+from mlf_jax.errors import UserError, require_axes
 from mlf_jax.neuron import surrogate
+
+try:
+  from matplotlib.figure import Figure
+except ModuleNotFoundError:
+  raise UserError(
+    'pictures need matplotlib: pip install "mlf_jax[plot]"'
+  ) from None
 
 
 def mlf_unit(
@@ -24,7 +30,7 @@ def mlf_unit(
     potential with its threshold, and below the unit's output.
   """
   x = np.asarray(x, np.float32)
-  chex.assert_rank(x, 1)
+  require_axes('time', x=x)
   params = params or neuron.MLFParams()
   potentials, spikes = _simulate(params, x)
   thresholds = np.asarray(params.thresholds)

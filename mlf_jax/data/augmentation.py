@@ -12,12 +12,12 @@ image, whose padding is then black, and normalise last.
 import dataclasses
 from collections.abc import Callable, Mapping
 
-import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Shaped
 
 from mlf_jax.data.events import augmentation as events
+from mlf_jax.errors import UserError, require_axes
 from mlf_jax.fields import Field
 from mlf_jax.registry import Registry, instance_of
 
@@ -25,6 +25,7 @@ from mlf_jax.registry import Registry, instance_of
 # independently; the streams from 2 on are in `events.augmentation`.
 _FLIP_STREAM = 0
 _CROP_STREAM = 1
+_IMAGES = 'batch *time height width channel'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +73,9 @@ def sample_keys(
     step: number of the training step.
     position: place of each sample in the global batch.
   """
-  chex.assert_rank(position, 1)
-  chex.assert_type(position, int)
+  require_axes('batch', position=position)
+  if not jnp.issubdtype(position.dtype, jnp.integer):
+    raise UserError(f'position must be whole numbers, got {position.dtype}')
   key = jax.random.fold_in(jax.random.key(seed), step)
   return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, position)
 
@@ -91,7 +93,7 @@ def random_flip(
   Returns:
     The images, same shape and dtype.
   """
-  chex.assert_rank(images, {4, 5})
+  require_axes(_IMAGES, images=images)
 
   def flip_sample(key, image):
     return jnp.where(jax.random.bernoulli(key), jnp.flip(image, axis=-2), image)
@@ -115,7 +117,7 @@ def random_crop(
   Returns:
     The images, same shape and dtype.
   """
-  chex.assert_rank(images, {4, 5})
+  require_axes(_IMAGES, images=images)
 
   def crop_sample(key, image):
     top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mlf_jax.data.dataset import Split
-from mlf_jax.errors import UserError
+from mlf_jax.errors import UserError, require_finite
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
@@ -108,7 +108,8 @@ def eval_batches(
     mask: float32 [rows], 1 for a sample and 0 for filling.
 
   Raises:
-    UserError: the batch size is not positive.
+    UserError: the batch size is not positive, or a sample holds NaN or
+      infinity, to which a network would answer as if it were empty.
   """
   if batch_size < 1:
     raise UserError(f'The batch size {batch_size} must be positive.')
@@ -116,6 +117,7 @@ def eval_batches(
   for start in range(0, len(split), batch_size):
     members = slice(start + places.start, start + places.stop)
     images, labels = split.images[members], split.labels[members]
+    require_finite('the images', images, first=members.start)
     missing = len(places) - len(labels)
     yield {
       'image': _fill(images, missing),

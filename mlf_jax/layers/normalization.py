@@ -6,14 +6,13 @@ Source: Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural
 Networks", AAAI 2021, as used by Feng et al., IJCAI 2022.
 """
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from mlf_jax.errors import UserError
+from mlf_jax.errors import UserError, require_bound_axis, require_floating
 from mlf_jax.neuron import Affine
 from mlf_jax.registry import Registry, subclass_of
 
@@ -104,7 +103,7 @@ class TDBatchNorm(nn.Module):
   ) -> Affine:
     """Coefficients that normalise `x`; arguments as in `__call__`."""
     x = jnp.asarray(x)
-    chex.assert_type(x, float)
+    require_floating(x=x)
     if x.ndim < 2:
       raise UserError(f'tdBN needs [..., channel], got shape {x.shape}')
     if x.dtype.itemsize < 4:
@@ -119,6 +118,7 @@ class TDBatchNorm(nn.Module):
       var = running_var.value.astype(dtype)
     else:
       across = None if self.is_initializing() else self.axis_name
+      require_bound_axis(across)
       mean = _mean(x, axes, across)
       var = _mean(jnp.square(x - _lead(mean, x)), axes, across)
       if not self.is_initializing():

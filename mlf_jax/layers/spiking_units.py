@@ -21,14 +21,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mlf_jax import neuron
-from mlf_jax.errors import UserError
+from mlf_jax.errors import UserError, require_floating
 from mlf_jax.registry import Registry, subclass_of
 
 # Collection with the state that a network carries from piece to piece of a
@@ -342,8 +341,8 @@ class SpikingUnits(nn.Module):
     affine: neuron.Affine | None = None,
   ) -> Float[Array, 'folded *shape']:
     """Output for the current `x`, or `affine(x)` if `affine` is given."""
-    chex.assert_type(x, float)
-    chex.assert_is_divisible(x.shape[0], self.time_steps)
+    require_floating(x=x)
+    require_folded(x, self.time_steps)
     if affine is not None:
       # Widened here and not in the loop over time: there a compiler may or may
       # not leave out the rounding to a narrow dtype, depending on the number of
@@ -364,6 +363,15 @@ class SpikingUnits(nn.Module):
     state, y = self.unit.run(parameters, current, state, affine)
     put_state(self, MEMBRANE_POTENTIAL, state)
     return y.reshape(x.shape).astype(self.dtype)
+
+
+def require_folded(x: Float[Array, 'folded *shape'], time_steps: int) -> None:
+  """Raises `UserError` unless the first axis can hold time and batch."""
+  if x.shape[0] % time_steps:
+    raise UserError(
+      f'the first axis of shape {x.shape} must hold time and batch, so a '
+      f'multiple of {time_steps} timesteps'
+    )
 
 
 def put_state(module: nn.Module, collection: str, state: Any) -> None:

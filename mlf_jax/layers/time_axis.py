@@ -6,7 +6,6 @@ Only the units and the readout see time as an axis of its own.
 
 import math
 
-import chex
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
@@ -16,6 +15,7 @@ from mlf_jax.layers.spiking_units import (
   INITIAL_STATE,
   MEMBRANE_POTENTIAL,
   put_state,
+  require_folded,
 )
 
 
@@ -96,7 +96,7 @@ class Readout(nn.Module):
     Returns:
       [batch, channel], or [time, batch, channel] for every timestep.
     """
-    chex.assert_is_divisible(x.shape[0], self.time_steps)
+    require_folded(x, self.time_steps)
     batch, space = x.shape[0] // self.time_steps, x.shape[1:-1]
     x = x.reshape((self.time_steps, batch, *x.shape[1:])).astype(self.dtype)
     if every_timestep:

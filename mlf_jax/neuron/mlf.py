@@ -18,13 +18,12 @@ import functools
 import warnings
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mlf_jax.errors import UserError
+from mlf_jax.errors import UserError, require_floating
 from mlf_jax.neuron import surrogate as surrogate_lib
 from mlf_jax.neuron._timestep import Affine
 from mlf_jax.neuron._vjp import recurrence
@@ -168,11 +167,16 @@ def _per_level(thresholds, u):
   return thresholds.astype(u.dtype).reshape((-1,) + (1,) * (u.ndim - 1))
 
 
-def _assert_state(params, state, shape, dtype):
-  chex.assert_rank(params.thresholds, 1)
-  chex.assert_rank(params.decay, 0)
-  chex.assert_shape(state.membrane_potential, (params.num_levels, *shape))
-  chex.assert_type(state.membrane_potential, membrane_dtype(dtype))
+def _require_state(params, state, shape, dtype):
+  """Raises unless the state is one of these units under such a current."""
+  u = state.membrane_potential
+  shape, dtype = (params.num_levels, *shape), membrane_dtype(dtype)
+  if u.shape != shape or u.dtype != dtype:
+    raise UserError(
+      f'the state holds membrane potentials {u.dtype} of shape {u.shape}, but '
+      f'this current needs {dtype} of shape {shape}: init_state(params, '
+      f'{shape[1:]}, dtype) makes them'
+    )
 
 
 def step(
@@ -191,10 +195,13 @@ def step(
   Returns:
     The new state, and the number of levels that fire, 0..K, in the shape and
     dtype of `x_t`.
+
+  Raises:
+    UserError: the current is not floating, or the state is not one for it.
   """
   x_t = jnp.asarray(x_t)
-  chex.assert_type(x_t, float)
-  _assert_state(params, state, x_t.shape, x_t.dtype)
+  require_floating(x_t=x_t)
+  _require_state(params, state, x_t.shape, x_t.dtype)
   u = state.membrane_potential
   threshold = _per_level(jnp.asarray(params.thresholds), u)
   fire = functools.partial(
@@ -235,21 +242,25 @@ def run(
     the shape and dtype of `x`.
 
   Raises:
-    UserError: `x` has no time axis.
+    UserError: `x` is not floating or has no time axis, or the state or the
+      coefficients are not ones for it.
   """
   x = jnp.asarray(x)
-  chex.assert_type(x, float)
+  require_floating(x=x)
   if x.ndim < 1 or x.shape[0] < 1:
     raise UserError(
       f'the current needs a time axis of at least 1, [time, ...]; got {x.shape}'
     )
   if state is None:
     state = init_state(params, x.shape[1:], x.dtype)
-  _assert_state(params, state, x.shape[1:], x.dtype)
+  _require_state(params, state, x.shape[1:], x.dtype)
   u = state.membrane_potential
-  if affine is not None:
-    chex.assert_shape(tuple(affine), x.shape[-1:])
-    chex.assert_type(tuple(affine), u.dtype)
+  for name, value in affine._asdict().items() if affine is not None else ():
+    if value.shape != x.shape[-1:] or value.dtype != u.dtype:
+      raise UserError(
+        f'affine.{name} must be {u.dtype} of shape {x.shape[-1:]}, got '
+        f'{value.dtype} of shape {value.shape}'
+      )
   x, u, affine, threshold, decay = vary_alike(
     x,
     u,
@@ -281,5 +292,9 @@ def mlf(
 
   Returns:
     The number of levels that fire, 0..K, in the shape and dtype of `x`.
+
+  Raises:
+    UserError: `x` is not floating or has no time axis, or another argument lies
+      outside its range.
   """
   return run(MLFParams(thresholds, decay, width, surrogate), x)[1]

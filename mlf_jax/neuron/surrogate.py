@@ -12,12 +12,11 @@ section 3.1 (rectangular); Fang et al., ICCV 2021 (arctan); Esser et al., PNAS
 import functools
 import numbers
 
-import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mlf_jax.errors import UserError, unknown
+from mlf_jax.errors import UserError, require_floating, unknown
 
 
 def _rectangular(z, width):
@@ -74,11 +73,12 @@ def derivative(
     `|z| < a / 2`, strictly.
 
   Raises:
-    UserError: the width is not positive or the surrogate is unknown.
+    UserError: the width is not positive, the surrogate is unknown or `z` is not
+      floating.
   """
   check_window(width, surrogate)
   z = jnp.asarray(z)
-  chex.assert_type(z, float)
+  require_floating(z=z)
   return _DERIVATIVES[surrogate](z, width)
 
 
@@ -120,13 +120,18 @@ def spike(
     Spikes, 0 or 1, in the shape and dtype of `u`.
 
   Raises:
-    UserError: the width is not positive or the surrogate is unknown.
+    UserError: the width is not positive, the surrogate is unknown, `u` is not
+      floating, or the threshold does not fit.
   """
   check_window(width, surrogate)
   u = jnp.asarray(u)
-  chex.assert_type(u, float)
+  require_floating(u=u)
   threshold = jnp.asarray(threshold, u.dtype)
-  chex.assert_rank(threshold, {0, u.ndim})
+  if threshold.ndim not in (0, u.ndim):
+    raise UserError(
+      f'threshold must be a number or have the rank of u, {u.ndim}, got shape '
+      f'{threshold.shape}'
+    )
   # u > V and u - V > 0 are the same in IEEE arithmetic, and the window is
   # specified on the difference.
   return _step_function(u - threshold, width, surrogate)

@@ -3,12 +3,11 @@
 import dataclasses
 from collections.abc import Callable
 
-import chex
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from mlf_jax.errors import UserError
+from mlf_jax.errors import UserError, require_axes
 from mlf_jax.registry import Registry, instance_of
 
 
@@ -52,8 +51,7 @@ def cross_entropy(
   soft_labels: Float[Array, 'batch classes'],
 ) -> Float[Array, 'batch']:
   """Softmax cross-entropy of each sample, in nats, in the dtype of `logits`."""
-  chex.assert_rank(logits, 2)
-  chex.assert_equal_shape([logits, soft_labels])
+  _require_alike(logits, soft_labels)
   return optax.softmax_cross_entropy(logits, soft_labels.astype(logits.dtype))
 
 
@@ -66,6 +64,14 @@ def is_correct(
   soft_labels: Float[Array, 'batch classes'],
 ) -> Bool[Array, 'batch']:
   """True where the largest logit is that of the most probable class."""
-  chex.assert_rank(logits, 2)
-  chex.assert_equal_shape([logits, soft_labels])
+  _require_alike(logits, soft_labels)
   return jnp.argmax(logits, -1) == jnp.argmax(soft_labels, -1)
+
+
+def _require_alike(logits, soft_labels):
+  require_axes('batch classes', logits=logits)
+  if soft_labels.shape != logits.shape:
+    raise UserError(
+      f'soft_labels must have the shape of the logits, {logits.shape}, got '
+      f'{soft_labels.shape}; jax.nn.one_hot makes them of class numbers'
+    )

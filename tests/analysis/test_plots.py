@@ -1,6 +1,8 @@
 """The pictures show what units and recordings do."""
 
 import functools
+import importlib
+import sys
 
 import flax.linen as nn
 import jax
@@ -89,6 +91,40 @@ def test_recording_of_nothing_is_refused(few_events):
     event_plots.recording(
       few_events[:0], FrameSpec(1, 'count'), np.zeros((1, 2, 2, 4)), 3
     )
+
+
+@pytest.mark.parametrize(
+  ('shape', 'channels', 'message'),
+  [
+    ((2, 2, 2, 4), None, 'spikes have 2 timesteps, but there are 1 frames'),
+    ((1, 2, 2, 3), (0, 3), 'names 3, but spikes have the channels 0 to 2'),
+    ((1, 2, 2), None, r'spikes must have the axes \[time, height, width, cha'),
+  ],
+)
+def test_spikes_that_cannot_be_drawn(few_events, shape, channels, message):
+  with pytest.raises(UserError, match=message) as error:
+    event_plots.recording(
+      few_events, FrameSpec(1, 'count'), np.zeros(shape), 3, channels
+    )
+  assert '\n' not in str(error.value)
+
+
+def test_few_channels_are_all_drawn(few_events):
+  figure = event_plots.recording(
+    few_events, FrameSpec(1, 'count'), np.zeros((1, 2, 2, 2)), 3
+  )
+  labels = [axes.get_ylabel() for axes in figure.axes]
+  assert labels[1:4] == ['frames', 'channel 0', 'channel 1']
+
+
+@pytest.mark.parametrize('module', [unit_plots, event_plots])
+def test_without_matplotlib_one_line_says_how_to_install_it(
+  monkeypatch, module
+):
+  monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
+  monkeypatch.setitem(sys.modules, 'matplotlib', None)
+  with pytest.raises(UserError, match=r'need matplotlib: pip install "mlf_jax'):
+    importlib.reload(module)
 
 
 def test_first_spikes_are_those_of_the_stem():

@@ -1,5 +1,7 @@
 """Batches: which samples, when, and how often."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -90,6 +92,16 @@ def test_batch_size_out_of_range_is_a_one_line_error(batch_size):
   if batch_size <= 0:
     with pytest.raises(UserError, match=str(batch_size)):
       next(data.eval_batches(numbered(10), batch_size))
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_evaluation_names_the_sample_that_is_not_finite(value):
+  images = np.zeros((10, 4, 4, 3), np.float32)
+  images[7, 1, 2, 0] = value
+  split = dataclasses.replace(numbered(10), images=images)
+  message = r'the images: sample 7 holds NaN or infinity, first at \[1, 2, 0\]'
+  with pytest.raises(UserError, match=message):
+    list(data.eval_batches(split, 4))
 
 
 @pytest.mark.parametrize('batch_size', [1, 3, 10, 64])

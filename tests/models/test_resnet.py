@@ -29,6 +29,18 @@ def frames(batch=4, time=3):
   return jax.random.normal(jax.random.key(1), (batch, time, 8, 8, 2))
 
 
+def test_axis_name_outside_of_a_map_is_one_line():
+  model = TINY(axis_name='b')
+  variables = jax.eval_shape(model.init, jax.random.key(0), images())
+  variables = jax.tree.map(lambda v: jnp.zeros(v.shape), variables)
+  message = (
+    "axis_name is 'b', but nothing maps .* or build it without axis_name"
+  )
+  with pytest.raises(UserError, match=message) as error:
+    model.apply(variables, images(), train=True, mutable=['batch_stats'])
+  assert '\n' not in str(error.value)
+
+
 @functools.partial(quick.jit, static_argnums=0)
 def apply(model, variables, x):
   return model.apply(variables, x)

@@ -339,12 +339,28 @@ def test_tuple_of_traced_thresholds_is_a_vector_of_them():
 
 def test_state_of_another_shape_or_dtype_is_refused():
   params = MLFParams()
-  with pytest.raises(AssertionError):
+  with pytest.raises(UserError, match=r'of shape \(3, 9\), but this'):
     neuron.run(params, current((4, 8)), neuron.init_state(params, (9,)))
-  with pytest.raises(AssertionError):
+  with pytest.raises(UserError, match=r'needs float32 of shape \(3, 8\)'):
     neuron.step(params, MLFState(jnp.zeros((2, 8))), current((8,)))
-  with pytest.raises(AssertionError):
-    mlf(jnp.zeros((4, 8), jnp.int32))
+  mean = jnp.zeros(8)
+  with pytest.raises(UserError, match=r'affine.bias must be .*, got .*\(7,\)'):
+    neuron.run(
+      params, current((4, 8)), affine=neuron.Affine(mean, mean, mean[1:])
+    )
+
+
+@pytest.mark.parametrize('dtype', ['uint8', 'int32', 'bool'])
+def test_current_of_whole_numbers_is_to_be_converted(dtype):
+  x = np.ones((3, 2), dtype)
+  message = rf"x must be float.*, got {dtype}: .*x\.astype\('float32'\)"
+  with pytest.raises(UserError, match=message):
+    mlf(x)
+  with pytest.raises(UserError, match=f'x_t must be .*, got {dtype}'):
+    neuron.step(MLFParams(), neuron.init_state(MLFParams(), (2,)), x[0])
+
+
+def test_current_needs_a_time_axis():
   with pytest.raises(UserError, match='time axis'):
     mlf(jnp.zeros((0, 8)))
 

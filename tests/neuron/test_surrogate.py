@@ -66,5 +66,9 @@ def test_mistakes():
     surrogate.spike(jnp.zeros(3), 0.6, 1.0, 'sigmoidal')
   with pytest.raises(UserError, match='positive number, got -1'):
     surrogate.derivative(jnp.zeros(3), -1)
-  with pytest.raises(AssertionError):
+  with pytest.raises(UserError, match='u must be floating-point'):
     surrogate.spike(jnp.zeros(3, jnp.int32), 0.6)
+  with pytest.raises(UserError, match='z must be floating-point'):
+    surrogate.derivative(jnp.zeros(3, jnp.int32))
+  with pytest.raises(UserError, match=r'rank of u, 2, got shape \(3,\)'):
+    surrogate.spike(jnp.zeros((2, 3)), jnp.ones(3))

@@ -28,7 +28,7 @@ def test_correct_is_the_most_probable_class():
 @pytest.mark.parametrize('shape', [(2,), (2, 1), (3, 3)])
 def test_mistakes(shape):
   for function in (cross_entropy, is_correct):
-    with pytest.raises(AssertionError):
+    with pytest.raises(UserError, match='soft_labels must have the shape of'):
       function(jnp.zeros((2, 3)), jnp.zeros(shape))
 
 

@@ -7,11 +7,12 @@ normalised, except by `mix_up`.
 
 from collections.abc import Callable
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Key, Shaped, UInt8
+
+from mlf_jax.errors import UserError, require_axes
 
 # Streams 0 and 1 are those of `mlf_jax.data.augmentation`.
 _ROTATION_STREAM = 2
@@ -38,8 +39,8 @@ def map_samples(
     keys: one per sample, from `sample_keys`.
     *arrays: arrays of the samples.
   """
-  chex.assert_rank(keys, 1)
-  chex.assert_equal_shape_prefix([keys, *arrays], 1)
+  require_axes('batch', keys=keys)
+  _require_one_each(keys, *arrays)
   call = lambda key, *sample: function(jax.random.fold_in(key, stream), *sample)
   return jax.vmap(call)(keys, *arrays)
 
@@ -59,7 +60,7 @@ def random_rotation(
   Returns:
     The frames, same shape and dtype.
   """
-  _assert_frames(frames)
+  _require_frames(frames)
 
   def rotate_sample(key, sample):
     angle = jax.random.uniform(key, (), jnp.float32, -degrees, degrees)
@@ -84,7 +85,8 @@ def rotate(
   Returns:
     The frames, same shape and dtype.
   """
-  chex.assert_rank([frames, angle], [4, 0])
+  require_axes('time height width channel', frames=frames)
+  require_axes('', angle=angle)
   height, width = frames.shape[1:3]
   middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
   row = jnp.arange(height, dtype=jnp.float32)[:, None] - middle_row
@@ -121,7 +123,7 @@ def random_cutout(
   Returns:
     The frames, same shape and dtype.
   """
-  _assert_frames(frames)
+  _require_frames(frames)
   height, width = frames.shape[2:4]
 
   def cut_sample(key, sample):
@@ -150,7 +152,7 @@ def drop_events(
   Returns:
     The counts of the remaining events, same shape and dtype.
   """
-  _assert_frames(frames)
+  _require_frames(frames)
   thresholds = jnp.asarray(_thinning_thresholds(1 - probability).ravel())
 
   def thin_sample(key, sample):
@@ -198,7 +200,7 @@ def random_time_shift(
   Returns:
     The frames, zero at timesteps that none was moved to; same shape and dtype.
   """
-  _assert_frames(frames)
+  _require_frames(frames)
 
   def shift_sample(key, sample):
     start = jax.random.randint(key, (), 0, 2 * max_shift + 1)
@@ -236,12 +238,27 @@ def mix_up(
     own: normalised frames, or soft labels, of each sample.
     partner: the same of its mix-up partner.
   """
-  chex.assert_equal_shape([own, partner])
-  chex.assert_equal_shape_prefix([shares, own], 1)
+  if own.shape != partner.shape:
+    raise UserError(
+      f'own has shape {own.shape} and partner {partner.shape}: they must agree'
+    )
+  _require_one_each(shares, own)
   share = shares.astype(own.dtype).reshape((-1,) + (1,) * (own.ndim - 1))
   return share * own + (1 - share) * partner
 
 
-def _assert_frames(frames):
-  chex.assert_rank(frames, 5)
-  chex.assert_type(frames, jnp.uint8)
+def _require_frames(frames):
+  require_axes('batch time height width channel', frames=frames)
+  if frames.dtype != jnp.uint8:
+    raise UserError(
+      f'frames are counts of events in uint8, before they are normalised; got '
+      f'{frames.dtype}'
+    )
+
+
+def _require_one_each(*arrays):
+  if len({array.shape[0] for array in arrays}) != 1:
+    shapes = ', '.join(str(array.shape) for array in arrays)
+    raise UserError(
+      f'one entry per sample is needed on the first axis, got shapes {shapes}'
+    )

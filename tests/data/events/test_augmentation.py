@@ -8,6 +8,7 @@ import pytest
 
 from mlf_jax import data
 from mlf_jax.data.events import augmentation
+from mlf_jax.errors import UserError
 from tests import quick
 
 SHAPE = (4, 9, 8, 2)
@@ -55,7 +56,7 @@ def test_a_sample_depends_on_its_own_key_alone(name):
   assert not np.array_equal(again, whole)
   assert not np.any(AUGMENTATIONS[name](keys, jnp.zeros_like(frames)))
   for wrong in (frames.astype(jnp.float32), frames[:, 0], frames[:3]):
-    with pytest.raises(AssertionError):
+    with pytest.raises(UserError, match=r'frames|one entry per sample'):
       AUGMENTATIONS[name](keys, wrong)
 
 
