@@ -225,8 +225,19 @@ def _opened_tar(path: pathlib.Path, source: str = '') -> Iterator:
     ) from error
 
 
+def first_folder(path: pathlib.Path) -> str:
+  """Folder of the first member of a .tar.gz archive, '' if there is none."""
+  try:
+    with tarfile.open(path, 'r:gz') as archive:
+      member = archive.next()
+  except (OSError, *_TAR_DAMAGED):
+    return ''
+  parts = pathlib.PurePosixPath(member.name).parts if member else ()
+  return parts[0] if parts else ''
+
+
 def read_tar(
-  path: pathlib.Path, names: list[str], url: str
+  path: pathlib.Path, folder: str, files: list[str], url: str
 ) -> dict[str, bytes]:
   """Reads some regular files of a .tar.gz archive into memory.
 
@@ -234,7 +245,8 @@ def read_tar(
 
   Args:
     path: the archive.
-    names: paths of the files within it.
+    folder: folder of the files within it.
+    files: their names.
     url: where it is published, for messages.
 
   Returns:
@@ -243,16 +255,16 @@ def read_tar(
   Raises:
     UserError: the archive cannot be read, or lacks a file.
   """
-  members = {}
+  members, wanted = {}, {f'{folder}/{file}': file for file in files}
   try:
     with _opened_tar(path, f' from {url}') as archive:
       for member in archive:
-        name = member.name.removeprefix('./')
-        if name in names and member.isreg():
-          members[name] = archive.extractfile(member).read()
+        file = wanted.get(member.name.removeprefix('./'))
+        if file and member.isreg():
+          members[file] = archive.extractfile(member).read()
   except OSError as error:
     raise UserError(f'{path} cannot be read ({error.strerror}).') from error
-  missing = [name for name in names if name not in members]
+  missing = [name for name, file in wanted.items() if file not in members]
   if missing:
     raise UserError(
       f'{path} is not {url.rsplit("/", 1)[-1]}: it lacks {", ".join(missing)}.'

@@ -17,14 +17,27 @@ from mlf_jax.errors import UserError
 _TIMEOUT_S = 30
 
 
-def sha256(path: pathlib.Path) -> str:
-  """SHA-256 of a file, as hexadecimal digits."""
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
+def checksum(path: pathlib.Path, algorithm: str = 'sha256') -> str:
+  """Sum of a file, as hexadecimal digits.
+
+  Args:
+    path: the file.
+    algorithm: 'sha256', or 'md5' where only that is published, which tells
+      damage but no forgery.
+
+  Raises:
+    UserError: the file cannot be read.
+  """
+  make = lambda: hashlib.new(algorithm, usedforsecurity=False)
+  try:
+    with path.open('rb') as file:
+      return hashlib.file_digest(file, make).hexdigest()
+  except OSError as error:
+    raise UserError(f'{path} cannot be read ({error.strerror}).') from error
 
 
 def download(
-  url: str, folder: pathlib.Path, size: int, checksum: str
+  url: str, folder: pathlib.Path, size: int, sha256: str
 ) -> pathlib.Path:
   """Downloads a file, unless the folder holds it already.
 
@@ -35,7 +48,7 @@ def download(
     url: where the file is published.
     folder: existing folder for the file, which keeps its name in `url`.
     size: its published size in bytes, for the progress line and the messages.
-    checksum: its published SHA-256, hexadecimal digits.
+    sha256: its published SHA-256, hexadecimal digits.
 
   Returns:
     The path of the file.
@@ -44,17 +57,17 @@ def download(
     UserError: no connection, or other bytes arrived than were published.
   """
   path = folder / url.rsplit('/', 1)[-1]
-  if path.is_file() and sha256(path) == checksum:
+  if path.is_file() and checksum(path) == sha256:
     return path
 
   def fetch(part):
     with part.open('wb') as file:
       _copy_url(url, file, size)
-    received = sha256(part)
-    if received != checksum:
+    received = checksum(part)
+    if received != sha256:
       raise UserError(
         f'{url} sent {part.stat().st_size} bytes with SHA-256 {received}, but'
-        f' {size} bytes with {checksum} are published: try again.'
+        f' {size} bytes with {sha256} are published: try again.'
       )
 
   try:

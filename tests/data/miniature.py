@@ -2,6 +2,8 @@
 
 import io
 import pathlib
+import pickle
+import struct
 import tarfile
 
 import numpy as np
@@ -45,6 +47,55 @@ def write_cifar_archive(
     ]
   write_tar(path, {f'{archive.folder}/{n}': c for n, c in members.items()})
   return written
+
+
+class _Python2(pickle._Pickler):
+  """Writes what Python 2 and NumPy 1 wrote, as the published archives are."""
+
+  dispatch = pickle._Pickler.dispatch.copy()
+
+  def save_bytes(self, content):
+    self.write(pickle.BINSTRING + struct.pack('<i', len(content)) + content)
+    self.memoize(content)
+
+  dispatch[bytes] = save_bytes
+  dispatch[str] = lambda self, text: self.save_bytes(text.encode())
+
+
+def python2_pickle(value) -> bytes:
+  """The pickle that Python 2 makes of a value."""
+  file = io.BytesIO()
+  _Python2(file, 2).dump(value)
+  return file.getvalue().replace(b'numpy._core', b'numpy.core')
+
+
+def pickled_cifar(
+  path: pathlib.Path, name: str, dump=python2_pickle
+) -> dict[str, bytes]:
+  """Files of the archive for Python with the content of the one of bytes."""
+  archive, members = ARCHIVES[name], read_tar(path)
+  pickled, labels = archive.pickled, list(archive.num_classes)
+  contents = {}
+  for split, files in archive.split_files.items():
+    twins = pickled.split_files[split]
+    for file, twin in zip(files, twins, strict=True):
+      records = np.frombuffer(members[f'{archive.folder}/{file}'], np.uint8)
+      records = records.reshape(-1, len(labels) + 3072)
+      contents[twin] = {'batch_label': twin, 'data': records[:, len(labels) :]}
+      for i, label in enumerate(labels):
+        contents[twin][pickled.label_keys[label]] = records[:, i].tolist()
+  contents[pickled.meta_file] = {
+    pickled.name_keys[label]: members[f'{archive.folder}/{file}']
+    .decode()
+    .split('\n')[: archive.num_classes[label]]
+    for label, file in archive.label_files.items()
+  }
+  return {
+    f'{pickled.folder}/{file}': dump(
+      {k: np.ascontiguousarray(v) if k == 'data' else v for k, v in d.items()}
+    )
+    for file, d in contents.items()
+  }
 
 
 def write_tar(path: pathlib.Path, files: dict[str, bytes], *extra) -> None:

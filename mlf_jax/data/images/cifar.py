@@ -84,22 +84,24 @@ def _locate_archive(
     folder = root / 'downloads'
     io.require_writable(folder)
     return downloads.download(archive.url, folder, archive.size, archive.sha256)
-  path = pathlib.Path(manual_dir).expanduser()
-  if not path.is_file():
-    path = path / archive.filename
-  if not path.is_file():
+  place = pathlib.Path(manual_dir).expanduser()
+  both = (archive, archive.pickled)
+  paths = [place, *(place / form.filename for form in both)]
+  path = next((path for path in paths if path.is_file()), None)
+  if path is None:
     raise UserError(
-      f'{archive.filename} is not in {manual_dir}: put the file from'
-      f' {archive.url} there.'
+      f'{archive.filename} is not in {manual_dir}, nor is '
+      f'{archive.pickled.filename}: put one of them there, from {archive.url} '
+      f'({archive.size / 1e6:.0f} MB) or {archive.pickled.url} '
+      f'({archive.pickled.size / 1e6:.0f} MB).'
     )
-  try:
-    checksum = downloads.sha256(path)
-  except OSError as error:
-    raise UserError(f'{path} cannot be read ({error.strerror}).') from error
-  if checksum != archive.sha256:
+  found = downloads.checksum(path)
+  if found not in {form.sha256 for form in both}:
+    named = [form for form in both if form.filename == path.name] or both
+    published = ' or '.join(form.sha256 for form in named)
     # Only a warning: the user may have chosen a part of the data set.
     warnings.warn(
-      f'{path} has SHA-256 {checksum}, but {archive.sha256} is published.',
+      f'{path} has SHA-256 {found}, but {published} is published.',
       stacklevel=2,
     )
   return path

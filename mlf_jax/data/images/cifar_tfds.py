@@ -54,7 +54,7 @@ class CifarBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     }
     return tfds.core.DatasetInfo(
       builder=self,
-      description=f'Written from {self._archive.filename}.',
+      description=f'Written from the published archive of {self.name}.',
       features=tfds.features.FeaturesDict(
         {
           'id': tfds.features.Text(),

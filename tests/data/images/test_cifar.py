@@ -6,7 +6,10 @@ import functools
 import hashlib
 import http.server
 import json
+import os
 import pathlib
+import pickle
+import re
 import resource
 import shutil
 import sys
@@ -250,6 +253,79 @@ def test_only_known_members_are_read_and_nothing_is_extracted(places, tmp_path):
   assert not list(tmp_path.rglob('escaped'))
 
 
+@pytest.mark.parametrize('name', ['cifar10', 'cifar100'])
+def test_archive_for_python_holds_the_same(name, tmp_path):
+  path = tmp_path / 'bytes.tar.gz'
+  written = miniature.write_cifar_archive(path, 3, 2, name)
+  for kind, dump in (
+    ('published', miniature.python2_pickle),
+    ('pickled again', functools.partial(pickle.dumps, protocol=2)),
+  ):
+    folder = tmp_path / kind
+    folder.mkdir()
+    twin = folder / cifar.ARCHIVES[name].pickled.filename
+    miniature.write_tar(twin, miniature.pickled_cifar(path, name, dump))
+    places = {'data_dir': str(folder), 'manual_dir': str(folder)}
+    dataset = load(places, name)
+    for split, images, labels in (
+      (dataset.train, *written[:2]),
+      (dataset.test, *written[2:]),
+    ):
+      np.testing.assert_array_equal(split.images, images)
+      np.testing.assert_array_equal(split.labels, labels)
+  info = json.loads(next(folder.rglob('dataset_info.json')).read_text())
+  assert info['name'] == name
+
+
+class Exploit:
+  def __reduce__(self):
+    return os.mkdir, ('exploited',)
+
+
+PIXELS = np.zeros((3, 3072), np.uint8)
+
+
+@pytest.mark.parametrize(
+  ('content', 'complaint'),
+  [
+    (Exploit(), 'asks for (posix|nt).mkdir, which no file of CIFAR does'),
+    ({'data': Exploit()}, 'asks for (posix|nt).mkdir'),
+    ({'data': np.float64(1)}, r'asks for numpy.*multiarray.scalar'),
+    ({'data': PIXELS.astype('u2'), 'labels': []}, 'is not uint8 in C order'),
+    ({'data': PIXELS.T, 'labels': []}, 'is not uint8 in C order'),
+    ([1, 2], "cannot be read .*'list'"),
+    ({'data': PIXELS}, "has no list 'labels'"),
+    ({'data': [0], 'labels': [0]}, "has no ndarray 'data'"),
+    ({'data': PIXELS[:, :9].copy(), 'labels': [0] * 3}, r'shape \(3, 9\), not'),
+    ({'data': PIXELS, 'labels': [0, 1]}, 'one label for each of its 3 images'),
+    ({'data': PIXELS, 'labels': [0, 1, 'x']}, 'one label for each of its 3'),
+    ({'data': PIXELS, 'labels': [0, 1, 10]}, 'holds the label 10'),
+  ],
+)
+def test_bad_pickle_runs_nothing_and_is_named(
+  places, content, complaint, monkeypatch, tmp_path
+):
+  monkeypatch.chdir(tmp_path)
+  path = archive_path(places)
+  members = miniature.pickled_cifar(path, 'cifar10')
+  name = 'cifar-10-batches-py/data_batch_2'
+  members[name] = pickle.dumps(content, 2)
+  miniature.write_tar(path, members)
+  message = one_line_error(places)
+  assert f'{path}: data_batch_2' in message and re.search(complaint, message)
+  assert not (tmp_path / 'exploited').exists()
+
+
+@pytest.mark.parametrize('length', [0, 7, 3000, -9])
+def test_pickle_that_is_cut_short_is_named(places, length):
+  path = archive_path(places)
+  members = miniature.pickled_cifar(path, 'cifar10')
+  name = 'cifar-10-batches-py/test_batch'
+  members[name] = members[name][:length]
+  miniature.write_tar(path, members)
+  assert 'test_batch cannot be read' in one_line_error(places)
+
+
 def truncate(length):
   return lambda path: path.write_bytes(path.read_bytes()[:length])
 
@@ -275,7 +351,7 @@ def replace(name, content):
     (replace('test_batch.bin', bytes(6145)), 'not a multiple of the 3073'),
     (replace('test_batch.bin', b''), 'test_batch.bin has 0 bytes'),
     (replace('test_batch.bin', b'\x0a' + bytes(3072)), 'holds the label 10'),
-    (replace('batches.meta.txt', b'cat\n'), 'names 1 classes, not 10'),
+    (replace('batches.meta.txt', b'cat\n'), 'names of 1 classes are there'),
   ],
 )
 def test_bad_archive_is_named(places, break_archive, complaint):
@@ -294,6 +370,7 @@ def test_folders_that_cannot_be_used(places, tmp_path):
   archive_path(places).unlink()
   message = one_line_error(places)
   assert f'cifar-10-binary.tar.gz is not in {places["manual_dir"]}' in message
+  assert 'nor is cifar-10-python.tar.gz' in message and '170 MB' in message
   file = tmp_path / 'file'
   file.touch()
   message = one_line_error({**places, 'data_dir': str(file)})
