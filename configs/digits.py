@@ -7,7 +7,6 @@ def get_config():
   config = default_config(data='digits')
   config.batch_size = 64
   config.num_epochs = 30
-  config.augment.flip = False
   config.augment.crop_padding = 1
   config.model.depth = 8
   config.model.widths = (16, 32, 64)

@@ -79,7 +79,12 @@ def classify(restored, sample):
     window = recording.between(first + closes - window_us, first + closes)
     began = time.perf_counter()
     frames = to_frames(
-      window, 1, binning='count', downsample=config.data.downsample
+      window,
+      1,
+      window_us,
+      downsample=config.data.downsample,
+      mirrored=config.data.mirrored,
+      origin=first + closes - window_us,
     )
     state, probabilities, logits = feed(state, frames)
     latency_ms = 1000 * (time.perf_counter() - began)

@@ -86,7 +86,7 @@ def test_python_of_the_data_document_runs(capsys):
     exec(compile(block, 'docs/data.md', 'exec'), names)
   assert len(names['dataset'].test) == 8
   assert names['config'].data.name == 'frame_arrays'
-  assert capsys.readouterr().out == '(2, 8, 8, 2)\n'
+  assert capsys.readouterr().out == '(2, 8, 8, 2)\n1\n'
 
 
 def test_figures_that_the_readme_quotes_are_those_of_the_documents():

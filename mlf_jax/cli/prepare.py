@@ -43,6 +43,11 @@ def add_command(commands) -> None:
     help='sensor pixels per frame pixel (default: the paper)',
   )
   parser.add_argument(
+    '--mirrored',
+    action='store_true',
+    help='mirror the sensor left and right before it is downsampled',
+  )
+  parser.add_argument(
     '--backwards',
     help="'error' (default) skips a recording whose time goes back, 'sort' "
     'puts its events in order',
@@ -62,6 +67,7 @@ def _prepare(arguments):
     binning=arguments.binning,
     window_ms=arguments.window_ms,
     downsample=arguments.downsample,
+    mirrored=arguments.mirrored,
   )
   before = loading.find_prepared(arguments.name, frames, arguments.data_dir)
   if before is not None and arguments.manual_dir:

@@ -32,7 +32,7 @@ class DatasetEntry:
     frames: how recordings become frames by default; None if there are none.
     default_split: name of the default split; '' if the data come divided.
     refused: augmentations that would change the class of a sample, by the name
-      of the setting, with the reason.
+      of the setting, with the reason; they are off by default.
   """
 
   load: Callable[[LoadOptions], Dataset]
@@ -99,7 +99,12 @@ def _refuse_to_load(options: LoadOptions) -> NoReturn:
   )
 
 
-DATASETS['digits'] = DatasetEntry(lambda _: digits.load(), 10, (8, 8, 1))
+DATASETS['digits'] = DatasetEntry(
+  lambda _: digits.load(),
+  10,
+  (8, 8, 1),
+  refused=digits.REFUSED_AUGMENTATIONS,
+)
 for _name, _archive in cifar.ARCHIVES.items():
   DATASETS[_name] = DatasetEntry(
     functools.partial(cifar.load, _name),
@@ -112,6 +117,7 @@ DATASETS['moving_digits'] = DatasetEntry(
   lambda frames: frames.shape(moving_digits.CAMERA.sensor_size),
   is_frames=True,
   frames=moving_digits.FRAMES,
+  refused=digits.REFUSED_AUGMENTATIONS,
 )
 for _name, _event_set in catalogue.EVENT_SETS.items():
   DATASETS[_name] = DatasetEntry(

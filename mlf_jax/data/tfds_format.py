@@ -62,8 +62,8 @@ def download_and_prepare(builder: tfds.core.DatasetBuilder) -> pathlib.Path:
   except (OSError, RuntimeError) as error:
     failure = error
   # If another process was faster, its copy is as good.
-  directory = find_prepared(pathlib.Path(builder.data_dir).parent)
-  if directory is None:
+  directory = pathlib.Path(builder.data_dir)
+  if not (directory / 'dataset_info.json').exists():
     reason = failure or 'it exists but lacks dataset_info.json: delete it'
     raise UserError(
       f'{builder.data_dir} cannot be written ({_one_line(reason)}).'

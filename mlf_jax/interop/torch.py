@@ -59,8 +59,9 @@ def from_reference(state_dict: Mapping[str, np.ndarray]) -> dict:
   Returns:
     {'params': ..., 'batch_stats': ...} as NumPy arrays of the given dtypes,
     for `SpikingResNet`, `SpikingVGG` or one block of the former. The published
-    CIFAR10-DVS frames have x and y exchanged: a network trained on them expects
-    transposed input.
+    CIFAR10-DVS frames are mirrored left and right: a network trained on them
+    expects frames made with `config.data.mirrored = True`
+    (`FrameSpec.mirrored`). Those of DVS-Gesture are as here.
 
   Raises:
     UserError: a name is no parameter of these networks.

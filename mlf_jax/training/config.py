@@ -75,6 +75,9 @@ _FRAMES = (
     'milliseconds per window; 0 for the other binnings'),
   Field('downsample', 1.0, low=1, help=
     'sensor pixels per frame pixel, along each side'),
+  Field('mirrored', False, help=
+    'mirror the sensor left and right before it is downsampled: for weights '
+    "trained on the published code's frames of CIFAR10-DVS"),
 )
 _ARRAYS = (
   Field('digest', '', help=
@@ -193,11 +196,16 @@ def declared_fields(model: str, data: str, unit: str) -> dict[str, Field]:
       'data.binning': frames.binning,
       'data.window_ms': frames.window_us / 1000,
       'data.downsample': float(frames.downsample),
+      'data.mirrored': frames.mirrored,
       'model.time_steps': frames.time_steps,
     }
+  augmentations = data_lib.augmentation_fields(entry.is_frames)
+  for field in augmentations:
+    if field.name in entry.refused:
+      values[f'augment.{field.name}'] = type(field.default)()
   sections = {
     'data': data_fields,
-    'augment': data_lib.augmentation_fields(entry.is_frames),
+    'augment': augmentations,
     'model': network_fields,
     'unit': fields_of(UNITS[unit]),
     'optimizer': _OPTIMIZER,

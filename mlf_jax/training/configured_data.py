@@ -41,6 +41,7 @@ def load_options(config: ml_collections.ConfigDict) -> data.LoadOptions:
       binning=settings.binning,
       window_us=round(settings.window_ms * 1000),
       downsample=settings.downsample,
+      mirrored=settings.mirrored,
     )
   except UserError as error:
     raise UserError(f'config.data: {error}') from None

@@ -10,6 +10,7 @@ from tests.data.preparing import load, write_gestures
 
 
 @pytest.mark.filterwarnings('default:.*is prepared already')
+@pytest.mark.filterwarnings('ignore:.*has MD5')
 def test_prepare_makes_frames_and_describes_them(tmp_path, capsys):
   write_gestures(tmp_path)
   where = [f'--data_dir={tmp_path / "prepared"}']

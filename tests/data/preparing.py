@@ -67,7 +67,9 @@ def write_gestures(folder, files=GESTURES, archive=True):
 def write_cifar(folder, per_class, zipped=True, **changes):
   """CIFAR10-DVS as downloaded or as extracted, in `folder/manual`."""
   events = event_trees.cifar10_dvs(per_class)
-  files = {name: recordings.aedat2(e) for name, e in events.items()} | changes
+  files = {
+    name: recordings.cifar10_dvs(e) for name, e in events.items()
+  } | changes
   if zipped:
     event_trees.write_zips(folder / 'manual', files)
   else:

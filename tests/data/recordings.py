@@ -66,18 +66,42 @@ def aedat2(events, *, special=(), lines=AEDAT2_LINES):
   """Bytes of an AEDAT 2.0 file of a DVS128.
 
   Args:
-    events: iterable of (t, x, y, p); the file holds t modulo 2^32.
+    events: iterable of (t, x, y, p); the file holds t modulo 2^32, the column
+      counted from the right and the row from the bottom.
     special: numbers of the events that are marked as no change of light.
     lines: header lines after the first.
   """
   text = '#!AER-DAT2.0\r\n' + ''.join(lines)
   content = bytearray(text.encode('latin-1'))
   for number, (t, x, y, p) in enumerate(events):
-    address = y << 8 | (127 - x) << 1 | p
+    address = (127 - y) << 8 | (127 - x) << 1 | p
     if number in special:
       address |= 1 << 15
     content += struct.pack('>II', address, t % 2**32)
   return bytes(content)
+
+
+def aedat2_of_davis(events, sensor_size, *, other=()):
+  """Bytes of an AEDAT 2.0 file of a DAVIS camera.
+
+  Args:
+    events: iterable of (t, x, y, p).
+    sensor_size: (height, width).
+    other: numbers of the events that are made samples of a frame, or triggers.
+  """
+  height, width = sensor_size
+  content = bytearray(b'#!AER-DAT2.0\r\n# a DAVIS\r\n#End Of ASCII Header\r\n')
+  for number, (t, x, y, p) in enumerate(events):
+    address = (height - 1 - y) << 22 | (width - 1 - x) << 12 | p << 11
+    if number in other:
+      address |= 1 << (31 if number % 2 else 10)
+    content += struct.pack('>II', address, t % 2**32)
+  return bytes(content)
+
+
+def cifar10_dvs(events):
+  """Bytes of a file of CIFAR10-DVS, from whose camera the scene was turned."""
+  return aedat2((t, y, x, p) for t, x, y, p in events)
 
 
 def n_mnist(events):

@@ -32,7 +32,7 @@ def write_gestures(folder):
 def write_recorded_images(folder):
   events = event_trees.cifar10_dvs(10, count=100)
   event_trees.write_zips(
-    folder, {name: recordings.aedat2(e) for name, e in events.items()}
+    folder, {name: recordings.cifar10_dvs(e) for name, e in events.items()}
   )
 
 
@@ -58,7 +58,7 @@ def write_recorded_images(folder):
     ),
   ],
 )
-@pytest.mark.filterwarnings('default:.*SHA-256')
+@pytest.mark.filterwarnings('default:.*SHA-256', 'ignore:.*has MD5')
 def test_archives_to_result(
   tmp_path, capsys, name, write, changes, samples, split, accuracy
 ):

@@ -1,5 +1,6 @@
 """Every field of a configuration does something, and is checked."""
 
+import dataclasses
 import functools
 import inspect
 import pathlib
@@ -72,6 +73,7 @@ OTHER_OF_EVENTS = {
   'data.binning': 'span',
   'data.window_ms': 0.5,
   'data.downsample': 4.0,
+  'data.mirrored': True,
   'augment.flip': True,
   'augment.translation': 1,
   'augment.rotation': 10.0,
@@ -142,7 +144,7 @@ def traced(function, *arguments):
 @functools.cache
 def parts_of(data_name, **changes):
   """Parts of a configuration that other fields are compared with."""
-  images = data_name == 'digits'
+  images = data_name == 'images'
   return list(parts_of_a_run(base(data_name, **changes), not images))
 
 
@@ -158,16 +160,19 @@ def base(data_name, **changes):
   return tiny.config(data_name, **{**defaults, **changes})
 
 
-@pytest.mark.parametrize('data_name', ['digits', 'cifar10_dvs'])
+@pytest.mark.parametrize('data_name', ['images', 'cifar10_dvs'])
 @pytest.mark.filterwarnings('ignore:the surrogate windows')
 def test_every_field_changes_what_a_run_does(data_name, monkeypatch):
+  # Small images that may be mirrored, as digits may not.
+  images = dataclasses.replace(data.DATASETS['digits'], refused={})
+  monkeypatch.setitem(data.DATASETS, 'images', images)
   other = Loss(lambda logits, labels: jnp.square(logits - labels).sum(-1))
   monkeypatch.setitem(LOSSES, 'other', other)
   monkeypatch.setitem(
     config_lib.NORMALIZATIONS, 'other', config_lib.NORMALIZATIONS['tdbn']
   )
   for field, value in (
-    OTHER if data_name == 'digits' else OTHER_OF_EVENTS
+    OTHER if data_name == 'images' else OTHER_OF_EVENTS
   ).items():
     changes = {}
     if field == 'data.binning':  # Windows have a length, the others none.

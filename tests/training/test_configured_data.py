@@ -4,7 +4,7 @@ import pytest
 
 from mlf_jax import UserError, data
 from mlf_jax.data import DATASETS, DatasetEntry, FrameSpec
-from mlf_jax.training import train
+from mlf_jax.training import default_config, train
 from mlf_jax.training.configured_data import (
   load_dataset,
   load_options,
@@ -25,10 +25,11 @@ from tests.training import tiny
         'data__binning': 'count',
         'data__window_ms': 0.0,
         'data__downsample': 2.0,
+        'data__mirrored': True,
         'model__time_steps': 5,
       },
       'random-7',
-      FrameSpec(5, 'count', downsample=2.0),
+      FrameSpec(5, 'count', downsample=2.0, mirrored=True),
     ),
     ('n_mnist', {'data__window_ms': 0.001}, '', FrameSpec(2, 'window', 1)),
     ('digits', {}, '', None),
@@ -52,12 +53,22 @@ def test_data_is_asked_for_as_configured(name, changes, split_name, frames):
     ('cifar10_dvs', 'data__split', 'random-7\n', 'config.data: .* is unknown'),
     ('n_mnist', 'data__split', 'tail', "must be '' for n_mnist, which comes"),
     ('dvs_gesture', 'augment__flip', True, 'flip must be False .*: .*mirrored'),
+    *(
+      (name, 'augment__flip', True, 'must be False for .*: .* is no digit')
+      for name in ('digits', 'moving_digits', 'n_mnist')
+    ),
   ],
 )
 def test_mistakes(name, field, value, message):
   with pytest.raises(UserError, match=message) as error:
     sample_spec(tiny.config(name, **{field: value}))
   assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('name', DATASETS)
+def test_augmentations_that_change_the_class_are_off_by_default(name):
+  augment = default_config(data=name).augment
+  assert not any(augment[field] for field in DATASETS[name].refused)
 
 
 def test_mixup_needs_a_partner():

@@ -3,6 +3,7 @@
 The functions, in the order in which a recording becomes training data:
 
     read_aedat(file, backwards='error') -> Events        # AEDAT 3.1 and 2.0
+    read_cifar10_dvs(file, backwards='error') -> Events  # upright
     read_n_mnist(file, backwards='error') -> Events
     from_array(array, sensor_size) -> Events             # as tonic makes them
     to_frames(events, time_steps, window_us, ...) -> uint8 [t, h, w, 2]
@@ -14,7 +15,12 @@ The functions, in the order in which a recording becomes training data:
 
 from mlf_jax.data.events.catalogue import EVENT_SETS, EventSet
 from mlf_jax.data.events.events import Events, from_array
-from mlf_jax.data.events.formats import BACKWARDS, read_aedat, read_n_mnist
+from mlf_jax.data.events.formats import (
+  BACKWARDS,
+  read_aedat,
+  read_cifar10_dvs,
+  read_n_mnist,
+)
 from mlf_jax.data.events.frames import BINNINGS, FrameSpec, to_frames
 from mlf_jax.data.events.loading import (
   describe_prepared,
@@ -38,6 +44,7 @@ __all__ = [
   'paper_frames',
   'prepare',
   'read_aedat',
+  'read_cifar10_dvs',
   'read_n_mnist',
   'to_frames',
 ]

@@ -14,6 +14,7 @@ from mlf_jax.data.archives import Member
 from mlf_jax.data.events import formats
 from mlf_jax.data.events.events import Events
 from mlf_jax.data.events.frames import FrameSpec
+from mlf_jax.data.images import digits
 from mlf_jax.errors import UserError
 from mlf_jax.registry import Registry, instance_of
 
@@ -69,6 +70,7 @@ class EventSet:
     classes: names of its classes.
     archives: file names of its archives.
     source: instructions what to download, with size and address.
+    md5: MD5 sums of archives by their names, where they are published.
     frames: how the paper makes frames.
     example: the path of a recording.
     pattern: matches the paths of the files that are needed. The part that
@@ -77,6 +79,8 @@ class EventSet:
       path that matches.
     read_events: reads the events of a recording.
     sensor_size: (height, width) in pixels.
+    version: version of the prepared frames, raised where the same recordings
+      give other frames or samples than before.
     splits: its official splits; 'train' alone if there are none.
     published: number of its recordings, None if it is not known.
     default_split: name of the default split; '' if there are official ones.
@@ -93,7 +97,9 @@ class EventSet:
   pattern: re.Pattern
   find_recordings: Callable[['EventSet', dict[str, Member]], Found]
   read_events: Callable[..., Events] = formats.read_aedat
+  md5: Mapping[str, str] = dataclasses.field(default_factory=dict)
   sensor_size: tuple[int, int] = formats.DVS128
+  version: str = '1.0.0'
   splits: tuple[str, ...] = ('train', 'test')
   published: int | None = None
   default_split: str = ''
@@ -170,11 +176,28 @@ _CIFAR_CLASSES = (
   'truck',
 )
 
+# As downloaders of these archives check them: of the class archives
+# SpikingJelly's, of the one with all classes tonic's.
+_CIFAR10_DVS_MD5 = {
+  'airplane.zip': '0afd5c4bf9ae06af762a77b180354fdd',
+  'automobile.zip': '8438dfeba3bc970c94962d995b1b9bdd',
+  'bird.zip': 'a9c207c91c55b9dc2002dc21c684d785',
+  'cat.zip': '52c63c677c2b15fa5146a8daf4d56687',
+  'deer.zip': 'b6bf21f6c04d21ba4e23fc3e36c8a4a3',
+  'dog.zip': 'f379ebdf6703d16e0a690782e62639c3',
+  'frog.zip': 'cad6ed91214b1c7388a5f6ee56d08803',
+  'horse.zip': 'e7cbbf77bec584ffbf913f00e682782a',
+  'ship.zip': '41c7bd7d6b251be82557c6cce9a7d5c9',
+  'truck.zip': '89f3922fd147d9aeff89e76a2b0b70a7',
+  'CIFAR10DVS.zip': 'ce3a4a0682dc0943703bd8f749a7701c',
+}
+
 # Sizes are from the README of DVS-Gesture, and the sums of the files.
 EVENT_SETS = Registry('data set of recordings', instance_of(EventSet))
 EVENT_SETS |= {
   'dvs_gesture': EventSet(
     name='dvs_gesture',
+    version='2.0.0',  # 1.0.0 cut gestures at ends that cannot be right.
     classes=(
       'hand_clapping',
       'right_hand_wave',
@@ -190,9 +213,11 @@ EVENT_SETS |= {
     ),
     archives=('DvsGesture.tar.gz',),
     source=(
-      'Download DvsGesture.tar.gz (3 GB; 5 GB extracted) from '
+      'Download DvsGesture.tar.gz (3 GB; 5 GB extracted; MD5 '
+      '8a5c71fb11e24e5ca5b11866ca6c00a1) from '
       'https://research.ibm.com/interactive/dvsgesture/'
     ),
+    md5={'DvsGesture.tar.gz': '8a5c71fb11e24e5ca5b11866ca6c00a1'},
     frames=FrameSpec(40, 'window', 30_000, 4.0),
     example='user01_led.aedat',
     pattern=re.compile(
@@ -207,14 +232,16 @@ EVENT_SETS |= {
   ),
   'cifar10_dvs': EventSet(
     name='cifar10_dvs',
+    version='2.0.0',  # 1.0.0 was not upright.
     classes=_CIFAR_CLASSES,
     splits=('train',),
     published=10_000,
-    archives=tuple(f'{name}.zip' for name in _CIFAR_CLASSES),
+    archives=(*_CIFAR10_DVS_MD5,),
     source=(
       'Download the ten archives airplane.zip to truck.zip (8 GB together) '
       'from https://figshare.com/articles/dataset/CIFAR10-DVS_New/4724671'
     ),
+    md5=_CIFAR10_DVS_MD5,
     frames=FrameSpec(10, 'window', 10_000, 3.04),
     example='cifar10_airplane_0.aedat',
     pattern=re.compile(
@@ -222,6 +249,7 @@ EVENT_SETS |= {
       r'\.aedat$'
     ),
     find_recordings=_find_by_path,
+    read_events=formats.read_cifar10_dvs,
     default_split='tail',
   ),
   'n_mnist': EventSet(
@@ -234,6 +262,10 @@ EVENT_SETS |= {
       'Download Train.zip and Test.zip (about 1.2 GB together) from '
       'https://www.garrickorchard.com/datasets/n-mnist'
     ),
+    md5={
+      'Train.zip': '20959b8e626244a1b502305a9e6e2031',
+      'Test.zip': '69ca8762b2fe404d9b9bad1103e97832',
+    },
     frames=FrameSpec(10, 'window', 30_000, 1.0),
     example='Train/0/00002.bin',
     pattern=re.compile(
@@ -241,5 +273,6 @@ EVENT_SETS |= {
     ),
     find_recordings=_find_by_path,
     read_events=formats.read_n_mnist,
+    refused_augmentations=digits.REFUSED_AUGMENTATIONS,
   ),
 }

@@ -155,6 +155,7 @@ def convert(
   key = _key(
     _VERSION,
     event_set.name,
+    event_set.version,
     spec.name,
     backwards,
     (unit_recordings, unit_bytes),

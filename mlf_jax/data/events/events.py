@@ -26,8 +26,9 @@ class Events:
     y: row of the pixel, 0 to height - 1.
     p: polarity, 1 where the light became brighter, else 0.
     sensor_size: (height, width) of the sensor in pixels.
-    dropped: number of events of the file that were left out: marked invalid,
-      or no change of light (special events).
+    dropped: number of entries of the file that were left out: events marked
+      invalid, and entries that are no change of light (special events, clock
+      markers).
   """
 
   t: Int64[np.ndarray, 'event']
@@ -85,6 +86,19 @@ class Events:
     return array
 
 
+def require_sensor_size(sensor_size: tuple[int, int]) -> None:
+  """Raises `UserError` unless it is (height, width) of a possible sensor."""
+  sizes = sensor_size if isinstance(sensor_size, (tuple, list)) else ()
+  if len(sizes) != 2 or not all(
+    isinstance(size, numbers.Integral) and 1 <= size <= _MOST_PIXELS
+    for size in sizes
+  ):
+    raise UserError(
+      f'sensor_size must be (height, width), 1 to {_MOST_PIXELS} pixels each, '
+      f'got {sensor_size!r}'
+    )
+
+
 def from_array(array: np.ndarray, sensor_size: tuple[int, int]) -> Events:
   """Makes events of a structured array, such as those of the tonic library.
 
@@ -100,15 +114,7 @@ def from_array(array: np.ndarray, sensor_size: tuple[int, int]) -> Events:
   Raises:
     UserError: a field is missing, or a value outside its range.
   """
-  sizes = sensor_size if isinstance(sensor_size, (tuple, list)) else ()
-  if len(sizes) != 2 or not all(
-    isinstance(size, numbers.Integral) and 1 <= size <= _MOST_PIXELS
-    for size in sizes
-  ):
-    raise UserError(
-      f'sensor_size must be (height, width), 1 to {_MOST_PIXELS} pixels each, '
-      f'got {sensor_size!r}'
-    )
+  require_sensor_size(sensor_size)
   array = np.asarray(array)
   names = array.dtype.names or ()
   missing = [field for field in 'txyp' if field not in names]

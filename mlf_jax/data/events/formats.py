@@ -1,5 +1,7 @@
 """Readers of the file formats that recordings of event cameras come in.
 
+Rows count from the top and columns from the left, whatever a format does.
+
 Readers go through a file once, in blocks, and never loop over single events.
 The sizes that a file announces are checked against its content before memory is
 set aside for them.
@@ -10,14 +12,15 @@ Saccades", 2015 (N-MNIST).
 """
 
 import bisect
+import dataclasses
 import re
 import struct
 
 import numpy as np
 
-from mlf_jax.data.events.events import DTYPES, Events
+from mlf_jax.data.events.events import DTYPES, Events, require_sensor_size
 from mlf_jax.data.events.recording_file import File, RecordingFile, opened
-from mlf_jax.errors import unknown
+from mlf_jax.errors import UserError, unknown
 
 # Events decoded at once by default: their columns fit the second-level cache.
 _BLOCK = 1 << 15
@@ -27,75 +30,153 @@ _PACKET = struct.Struct('<hhiiiiii')
 _POLARITY = 1
 _POLARITY_BYTES = 8
 
-DVS128 = (128, 128)
+# (height, width) of cameras that are known by name.
+SENSORS = {'dvs128': (128, 128), 'davis240': (180, 240), 'davis346': (260, 346)}
+Sensor = str | tuple[int, int]
+DVS128 = SENSORS['dvs128']
 N_MNIST = (34, 34)
 BACKWARDS = ('error', 'sort')
+# The row that stands for a clock marker, and what the clock gains by it.
+_CLOCK_MARKER = 240
+_CLOCK_US = 1 << 13
 
 _MAGIC = b'#!AER-DAT'
 
 
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+  """Places of the fields in an address of AEDAT 2.0."""
+
+  x: tuple[int, int]  # Number of the lowest bit, and number of bits.
+  y: tuple[int, int]
+  polarity: int
+  dropped: int  # Bits of which one marks what is no change of light.
+  unused: int = 0  # Bits that no address has.
+
+
+_DAVIS = _Layout(x=(12, 10), y=(22, 9), polarity=11, dropped=1 << 31 | 1 << 10)
+_LAYOUTS = {
+  'dvs128': _Layout((1, 7), (8, 7), 0, dropped=1 << 15, unused=0xFFFF0000),
+  'davis240': _DAVIS,
+  'davis346': _DAVIS,
+}
+
+
+def _size_of(sensor: Sensor) -> tuple[int, int]:
+  """(height, width) of a sensor.
+
+  Raises:
+    UserError: there is no sensor of this name, or the size is impossible.
+  """
+  if isinstance(sensor, str):
+    if sensor not in SENSORS:
+      raise unknown('sensor', sensor, SENSORS)
+    return SENSORS[sensor]
+  require_sensor_size(sensor)
+  return tuple(sensor)
+
+
 def read_aedat(
-  file: File, *, backwards: str = 'error', block: int = _BLOCK
+  file: File,
+  *,
+  sensor: Sensor = 'dvs128',
+  backwards: str = 'error',
+  block: int = _BLOCK,
 ) -> Events:
-  """Reads a recording in AEDAT 3.1, or in AEDAT 2.0 of a DVS128.
+  """Reads a recording in AEDAT 3.1 or 2.0.
 
   The version stands in the first line of the file. Timestamps are continued
   where they wrap: in 3.1 by the packet's overflow counter, in 2.0 after 2^32
-  microseconds.
+  microseconds. In 2.0 the y address counts from the bottom row and the x
+  address from the right. About the polarity in 2.0 sources disagree: 1 is
+  brighter in iniVation's description and here, 0 in the driver of ROS and some
+  libraries. Frames, measurements of motion and triggers are left out.
 
   Args:
     file: path, or a binary file open for reading, which may be compressed.
+    sensor: the camera, one of `SENSORS`, or in 3.1 also its (height, width). In
+      2.0 the layout of an address depends on it.
     backwards: 'error', or 'sort': what to do if time goes back from an event
       to the next.
     block: events decoded at once.
 
   Returns:
-    The events, on a sensor of 128 x 128 pixels.
+    The events, on a sensor of this size.
 
   Raises:
-    RecordingError: the file is truncated, or not of this format, or holds an
-      impossible value. The message names the file and the byte.
-    UserError: the file cannot be opened.
+    RecordingError: the file is truncated, or not of this format or sensor, or
+      holds an impossible value. The message names the file and the byte.
+    UserError: the file cannot be opened, or the sensor is unknown.
   """
+  size = _size_of(sensor)
   with opened(file) as source:
     version = _version(source)
     if version == '3.1':
-      columns = _Columns(source, DVS128, backwards, block)
+      columns = _Columns(source, size, backwards, block)
       _read_aedat3(source, columns)
     elif version == '2.0':
-      columns = _Columns(source, DVS128, backwards, block, wrap=1 << 32)
-      _read_aedat2(source, columns)
+      if not isinstance(sensor, str):
+        raise UserError(
+          f'{source.name} is in AEDAT 2.0, where the layout of an address '
+          f'depends on the camera: sensor must be its name, one of '
+          f'{", ".join(_LAYOUTS)}, not {sensor}'
+        )
+      columns = _Columns(source, size, backwards, block, wrap=1 << 32)
+      _read_aedat2(source, columns, sensor)
     else:
       source.fail(f'AEDAT {version} is unknown; known: 2.0, 3.1', 0)
     return columns.events()
 
 
-def read_n_mnist(
+def read_cifar10_dvs(
   file: File, *, backwards: str = 'error', block: int = _BLOCK
 ) -> Events:
-  """Reads a recording of N-MNIST, a `.bin` file.
+  """Reads a recording of CIFAR10-DVS, in AEDAT 2.0, and turns it upright.
+
+  The camera was turned by a quarter: the row of the scene is the column of the
+  sensor, and its column is the sensor's row. Arguments, result and errors as of
+  `read_aedat`.
+  """
+  events = read_aedat(file, backwards=backwards, block=block)
+  return dataclasses.replace(events, x=events.y, y=events.x)
+
+
+def read_n_mnist(
+  file: File,
+  *,
+  sensor: Sensor = N_MNIST,
+  backwards: str = 'error',
+  block: int = _BLOCK,
+) -> Events:
+  """Reads a recording of N-MNIST or N-Caltech101, a `.bin` file.
 
   Five bytes per event: x, y, then one bit polarity and 23 bits of time in
-  microseconds, which wrap after 8.4 seconds.
+  microseconds, which wrap after 8.4 seconds. An entry with y = 240 is no event:
+  from it on, all timestamps are 8,192 microseconds later than the file says.
+  Such clock markers are counted in `Events.dropped`.
 
   Args:
     file: path, or a binary file open for reading.
+    sensor: (height, width) of the sensor, or the name of one of `SENSORS`;
+      `(180, 240)` for N-Caltech101, whose recordings are that large at most.
     backwards: 'error', or 'sort': what to do if time goes back from an event
       to the next.
     block: events decoded at once.
 
   Returns:
-    The events, on a sensor of 34 x 34 pixels.
+    The events, on a sensor of this size.
 
   Raises:
-    RecordingError: the file is truncated, or not of this format, or holds an
-      impossible value. The message names the file and the byte.
-    UserError: the file cannot be opened.
+    RecordingError: the file is truncated, or not of this format or sensor, or
+      holds an impossible value. The message names the file and the byte.
+    UserError: the file cannot be opened, or the sensor is unknown.
   """
+  size = _size_of(sensor)
   with opened(file) as source:
-    columns = _Columns(source, N_MNIST, backwards, block, wrap=1 << 23)
+    columns = _Columns(source, size, backwards, block, wrap=1 << 23)
     if source.peek(len(_MAGIC)) == _MAGIC:
       source.fail('this is an AEDAT file, not one of N-MNIST', 0)
+    gained = 0
     for piece, offset_of in source.blocks(5, block):
       raw = np.frombuffer(piece, np.uint8).reshape(-1, 5)
       high = raw[:, 2].astype(np.uint16)
@@ -103,7 +184,11 @@ def read_n_mnist(
         raw[:, 3].astype(np.uint16) << 8 | raw[:, 4]
       )
       x, y = raw[:, 0].astype(np.uint16), raw[:, 1].astype(np.uint16)
-      columns.append(t, x, y, raw[:, 2] >> 7, offset_of)
+      is_marker = y == _CLOCK_MARKER
+      if gained or is_marker.any():
+        t += gained + _CLOCK_US * np.cumsum(is_marker)
+        gained += _CLOCK_US * int(is_marker.sum())
+      columns.append(t, x, y, raw[:, 2] >> 7, offset_of, keep=~is_marker)
     return columns.events()
 
 
@@ -293,26 +378,38 @@ class _PolarityPackets:
     self._clear()
 
 
-def _read_aedat2(source: RecordingFile, columns: _Columns) -> None:
-  """Reads an AEDAT 2.0 file of a DVS128 from its second line on."""
-  # Addresses of this sensor are below 2^16: none begins with the byte of '#'.
-  while source.peek(1) == b'#':
+def _read_aedat2(source: RecordingFile, columns: _Columns, sensor: str) -> None:
+  """Reads an AEDAT 2.0 file from its second line on."""
+  layout, (height, width) = _LAYOUTS[sensor], SENSORS[sensor]
+  # A byte '#' may also begin an event, of a DAVIS alone; none begins like these
+  # lines, since its column would lie outside of the sensor.
+  begins = (b'#',) if layout.unused else (b'#!', b'# ', b'#End Of ASCII')
+  while source.peek(13).startswith(begins):
     source.line()
+  field = lambda address, low, bits: address >> low & (1 << bits) - 1
   for piece, offset_of in source.blocks(8, columns.block):
     raw = np.frombuffer(piece, '>u4').reshape(-1, 2)
     address, t = raw[:, 0].astype(np.uint32), raw[:, 1].astype(np.int64)
-    if address.max() >> 16:
-      i = int(np.argmax(address >> 16 > 0))
+    x, y = field(address, *layout.x), field(address, *layout.y)
+    keep = address & np.uint32(layout.dropped) == 0
+    # Seven bits are within 128 pixels. What is dropped may hold anything.
+    outside = (
+      address & np.uint32(layout.unused) > 0
+      if layout.unused
+      else keep & ((x >= width) | (y >= height))
+    )
+    if outside.any():
+      i = int(np.argmax(outside))
       source.fail(
-        f'address {address[i]:#x} is outside the layout of a DVS128',
+        f'address {address[i]:#x} is outside the layout of a {sensor.upper()}; '
+        f'sensor names the camera: {", ".join(_LAYOUTS)}',
         offset_of(i),
       )
     columns.append(
       t,
-      (127 - ((address >> 1) & 0x7F)).astype(np.uint16),
-      ((address >> 8) & 0x7F).astype(np.uint16),
-      (address & 1).astype(np.uint8),
+      (width - 1 - x).astype(np.uint16),
+      (height - 1 - y).astype(np.uint16),
+      (address >> layout.polarity & 1).astype(np.uint8),
       offset_of,
-      # Special events are no change of light.
-      keep=(address & 0x8000) == 0,
+      keep=keep,
     )

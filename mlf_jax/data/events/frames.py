@@ -28,12 +28,16 @@ class FrameSpec:
       twelve days; 0 for the other binnings.
     downsample: sensor pixels per frame pixel along each side, at most 10,000;
       a fraction is allowed.
+    mirrored: mirrors the sensor left and right before it is downsampled. The
+      published implementation's frames of CIFAR10-DVS are mirrored so. With a
+      fraction, frames that are mirrored afterwards are other frames.
   """
 
   time_steps: int
   binning: str = 'window'
   window_us: int = 0
   downsample: float = 1.0
+  mirrored: bool = False
 
   def __post_init__(self):
     """Validates the attributes."""
@@ -52,6 +56,8 @@ class FrameSpec:
         raise UserError(
           f'{name} must be {what} from {least} to {most}, got {value!r}'
         )
+    if not isinstance(self.mirrored, bool):
+      raise UserError(f'mirrored must be True or False, got {self.mirrored!r}')
     if (self.binning == 'window') != bool(self.window_us):
       raise UserError(
         "binning 'window' needs the length of a window, above 0, and the "
@@ -65,8 +71,10 @@ class FrameSpec:
     It consists of lower-case letters, digits, `_` and `.`.
     """
     window = f'{self.window_us}us' if self.binning == 'window' else ''
+    mirrored = '_mirrored' if self.mirrored else ''
     return (
       f't{self.time_steps}_{self.binning}{window}_down{float(self.downsample)}'
+      f'{mirrored}'
     )
 
   def shape(self, sensor_size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -85,22 +93,41 @@ class FrameSpec:
     """Frame pixel of each sensor pixel along a side."""
     return (np.arange(side) // self.downsample).astype(np.int32)
 
-  def edges(self, events: Events) -> Int[np.ndarray, 'time_steps+1']:
-    """Bounds of the frames: frame i holds events `edges[i]:edges[i + 1]`."""
+  def edges(
+    self, events: Events, origin: int | None = None
+  ) -> Int[np.ndarray, 'time_steps+1']:
+    """Bounds of the frames: frame i holds events `edges[i]:edges[i + 1]`.
+
+    Args:
+      events: the recording, or a piece of one.
+      origin: time in microseconds at which the first window begins; None is
+        the first event.
+    """
+    if origin is not None:
+      if self.binning != 'window':
+        raise UserError(
+          f"an origin is for binning 'window', not for {self.binning!r}, whose "
+          'frames depend on the whole recording'
+        )
+      if not isinstance(origin, numbers.Integral):
+        raise UserError(
+          f'origin must be a whole number of microseconds, got {origin!r}'
+        )
     steps = np.arange(self.time_steps + 1)
     if not len(events):
       return np.zeros_like(steps)
     if self.binning == 'count':
       return steps * len(events) // self.time_steps
-    length = int(events.t[-1] - events.t[0]) + 1
     # Python's integers: the products may need more than 64 bits.
+    first = int(events.t[0] if origin is None else origin)
+    length = max(0, int(events.t[-1]) + 1 - first)
     if self.binning == 'window':
       begins = [min(step * self.window_us, length) for step in steps.tolist()]
     else:
       # Ceiling, so that an event at time t is in part
       # (t - first) * time_steps // length.
       begins = [-(-step * length // self.time_steps) for step in steps.tolist()]
-    return np.searchsorted(events.t, events.t[0] + np.array(begins))
+    return np.searchsorted(events.t, [first + begin for begin in begins])
 
   def padded_share(self, events: Events) -> float:
     """Share of the frames that begin after the last event, 0 to 1.
@@ -117,10 +144,12 @@ class FrameSpec:
       self.time_steps
     )
 
-  def frames(self, events: Events) -> UInt8[np.ndarray, 'time height width 2']:
+  def frames(
+    self, events: Events, origin: int | None = None
+  ) -> UInt8[np.ndarray, 'time height width 2']:
     """Counts the events per frame; the last axis is polarity (1 brighter).
 
-    A count above 255 stays at 255.
+    A count above 255 stays at 255. `origin` as in `edges`.
     """
     if not isinstance(events, Events):
       raise UserError(
@@ -129,10 +158,12 @@ class FrameSpec:
       )
     shape = self.shape(events.sensor_size)
     _, height, width, _ = shape
-    edges = self.edges(events)
+    edges = self.edges(events, origin)
     # Every cell of a frame has one number, the sum of these per coordinate.
     row = self._pixels(events.sensor_size[0]) * (2 * width)
     column = self._pixels(events.sensor_size[1]) * 2
+    if self.mirrored:
+      column = column[::-1]
     frames = np.empty((self.time_steps, height * width * 2), np.uint8)
     for frame, start, stop in zip(frames, edges[:-1], edges[1:], strict=True):
       part = events[start:stop]
@@ -152,6 +183,8 @@ def to_frames(
   *,
   binning: str = 'window',
   downsample: float = 1.0,
+  mirrored: bool = False,
+  origin: int | None = None,
 ) -> UInt8[np.ndarray, 'time height width 2']:
   """Counts the events of a recording per timestep, pixel and polarity.
 
@@ -165,6 +198,11 @@ def to_frames(
       the whole recording. 'count': parts with equally many events.
     downsample: sensor pixels per frame pixel along each side; 3.04 takes 128
       pixels to 42.
+    mirrored: mirrors the sensor left and right before it is downsampled.
+    origin: time in microseconds at which the first window begins; None is the
+      first event. A recording that comes in pieces has one origin, its first
+      event; the windows of a piece begin a whole number of windows after it,
+      and its frames are then those of the whole. Earlier events are left out.
 
   Returns:
     Counts, saturating at 255; the last axis is polarity, 0 darker and 1
@@ -173,4 +211,5 @@ def to_frames(
   Raises:
     UserError: a value outside its range.
   """
-  return FrameSpec(time_steps, binning, window_us, downsample).frames(events)
+  spec = FrameSpec(time_steps, binning, window_us, downsample, mirrored)
+  return spec.frames(events, origin)

@@ -1,5 +1,7 @@
 """Event-camera data sets, prepared at first use and then read from disk."""
 
+import dataclasses
+import json
 import pathlib
 import warnings
 
@@ -99,7 +101,7 @@ def prepare(
       f'the sensor of {name}, got {frames.downsample}'
     )
   root = tfds_format.data_root(data_dir)
-  folder = tfds_store.target_folder(name, frames, root)
+  folder = _folder(name, frames, root)
   # Before the other question: another process may give it its name just now.
   exists = folder.exists()
   directory = find_prepared(name, frames, data_dir)
@@ -111,11 +113,17 @@ def prepare(
         'it'
       )
     if not manual_dir:
+      others = _other_frames(name, frames, root)
+      how = (
+        f'{name} is in {root}, but with other frames: {"; ".join(others)}. Ask '
+        'for those, or name the recordings to have these frames made'
+        if others
+        else f'{name} is not in {root} and has to be downloaded by hand. '
+        f'{event_set.source}, into a folder DIR, and run this again'
+      )
       raise UserError(
-        f'{name} is not in {root} and has to be downloaded by hand. '
-        f'{event_set.source}, into a folder DIR, and run this again with '
-        '--config.data.manual_dir=DIR (of `python -m mlf_jax prepare` it is '
-        '--manual_dir=DIR)'
+        f'{how} with --config.data.manual_dir=DIR (of `python -m mlf_jax '
+        'prepare` it is --manual_dir=DIR)'
       )
     directory = tfds_store.prepare_frames(
       name, frames, root, manual_dir, backwards or 'error', processes
@@ -150,8 +158,37 @@ def find_prepared(
   """
   from mlf_jax.data import tfds_format
 
-  root = tfds_format.data_root(data_dir)
-  return tfds_format.find_prepared(root / name / frames.name)
+  folder = _folder(name, frames, tfds_format.data_root(data_dir))
+  return folder if (folder / 'dataset_info.json').exists() else None
+
+
+def _folder(name: str, frames: FrameSpec, root: pathlib.Path) -> pathlib.Path:
+  """Folder of prepared frames. An earlier version holds other frames."""
+  return root / name / frames.name / EVENT_SETS[name].version
+
+
+def _other_frames(
+  name: str, wanted: FrameSpec, root: pathlib.Path
+) -> list[str]:
+  """Describes what is prepared, by the fields that differ from `wanted`."""
+  others = []
+  for info in sorted((root / name).glob('*/*/dataset_info.json')):
+    try:
+      metadata = json.loads(info.with_name('metadata.json').read_bytes())
+      found = FrameSpec(**metadata['frames'])
+    except (OSError, ValueError, KeyError, TypeError):
+      continue  # Damaged, or not ours.
+    differences = [
+      f'{field} is {there!r}, not {here!r}'
+      for field, here in dataclasses.asdict(wanted).items()
+      if (there := getattr(found, field)) != here
+    ]
+    if (version := info.parent.name) != EVENT_SETS[name].version:
+      differences.append(
+        f'version {version}, which version {EVENT_SETS[name].version} replaces'
+      )
+    others.append(f'{info.parent} ({", ".join(differences)})')
+  return others
 
 
 def paper_frames(
@@ -161,6 +198,7 @@ def paper_frames(
   binning: str | None = None,
   window_ms: float | None = None,
   downsample: float | None = None,
+  mirrored: bool = False,
 ) -> FrameSpec:
   """Returns the paper's frames of a data set, changed by what is given.
 
@@ -170,6 +208,7 @@ def paper_frames(
     binning: one of `frames.BINNINGS`.
     window_ms: length of a window in milliseconds; 0 for the other binnings.
     downsample: sensor pixels per frame pixel, along each side.
+    mirrored: mirrors the sensor left and right.
 
   Raises:
     UserError: no such data set, or a value outside its range.
@@ -188,6 +227,7 @@ def paper_frames(
     binning,
     window_us,
     paper.downsample if downsample is None else downsample,
+    mirrored,
   )
 
 
@@ -223,10 +263,11 @@ def describe_prepared(directory: pathlib.Path) -> str:
   window = f' of {frames["window_us"]} us' if frames['window_us'] else ''
   lines += [
     f'{frames["time_steps"]} frames by {frames["binning"]}{window}, '
+    f'{"mirrored left and right and " if frames["mirrored"] else ""}'
     f'downsampled by {frames["downsample"]:g}; '
     f'{summary["padded_share"]:.1%} of the frames begin after the last event',
     f'{summary["dropped_events"]:,} events dropped that their files mark as '
-    'invalid or special',
+    'invalid or special, or that are clock markers',
     f'{len(summary["skipped"])} skipped'
     + (
       '; to have what is mended since, delete the folder and prepare it again'

@@ -1,12 +1,14 @@
 """From the files of a published data set to its recordings and samples."""
 
+import bisect
 import csv
 import dataclasses
 import filecmp
 import pathlib
 import re
+import warnings
 
-from mlf_jax.data import archives
+from mlf_jax.data import archives, downloads
 from mlf_jax.data.archives import Member
 from mlf_jax.data.events.catalogue import EventSet, Found, Recording, Skip
 from mlf_jax.data.events.events import Events
@@ -68,11 +70,14 @@ def find_recordings(
     )
   archived = []
   for archive in packed:
+    _compare_sum(event_set, archive)
     if archive.name.endswith('.tar.gz'):
       files = archives.extract_tar(archive, extracted, event_set.pattern.search)
       archived += archives.folder_members(files)[0]
     else:
-      archived += archives.zip_members(archive)
+      members = archives.zip_members(archive)
+      _refuse_nested(event_set, archive, members)
+      archived += members
   files, doubles = _by_name(event_set, archived)
   loose, more_doubles = _by_name(event_set, loose)
   found = event_set.find_recordings(event_set, loose | files)
@@ -80,6 +85,35 @@ def find_recordings(
   _require_all(event_set, found.recordings, manual_dir, skips)
   recordings = sorted(found.recordings, key=lambda r: _natural(r.id))
   return Found(recordings, skips, found.split_rule)
+
+
+def _compare_sum(event_set: EventSet, archive: pathlib.Path) -> None:
+  """Warns if an archive is not the published one, where its sum is known."""
+  published = event_set.md5.get(archive.name)
+  if published and (found := downloads.checksum(archive, 'md5')) != published:
+    # Only a warning: the user may have chosen a part of the data set.
+    warnings.warn(
+      f'{archive} has MD5 {found}, but {published} is published', stacklevel=4
+    )
+
+
+def _refuse_nested(
+  event_set: EventSet, archive: pathlib.Path, members: list[Member]
+) -> None:
+  """Raises if an archive holds what is not read from within it."""
+  for member in members:
+    name = pathlib.PurePosixPath(member.name).name
+    if name in event_set.archives:
+      raise UserError(
+        f'{archive} holds other archives ({member.name}): extract it, and name '
+        'the folder that it is extracted to'
+      )
+    if name.endswith('.aedat4'):
+      raise UserError(
+        f'{archive} holds recordings in AEDAT 4 ({member.name}), into which '
+        f'others have converted {event_set.name}: they are not read. '
+        f'{event_set.source}'
+      )
 
 
 def _by_name(
@@ -169,12 +203,24 @@ def read_samples(
     if not rows:
       reason = f'{recording.intervals} names no gesture'
       skips.append(Skip(recording.id, reason))
+    starts = sorted(start for _, _, start, _ in rows)
     for number, (line, label, start, stop) in enumerate(rows):
       name = f'{recording.id}/{number:02d}'
       where = f'{recording.intervals}: line {line}: '
       part = events.between(start, stop)
       if not 1 <= label <= len(event_set.classes):
         reason = f'class {label} is none of 1 to {len(event_set.classes)}'
+        skips.append(Skip(name, where + reason))
+      elif stop <= start:
+        reason = f'its end, {stop} us, is not after its start, {start} us'
+        skips.append(Skip(name, where + reason))
+      elif (later := bisect.bisect_right(starts, start)) < len(starts) and (
+        stop > starts[later]
+      ):
+        reason = (
+          f'its end, {stop} us, lies after {starts[later]} us, where the next '
+          'label begins'
+        )
         skips.append(Skip(name, where + reason))
       elif not len(part):
         reason = (

@@ -50,7 +50,6 @@ class _EventBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
   the shards of the data set. The summary of the conversion is the metadata.
   """
 
-  VERSION = tfds.core.Version('1.0.0')
   EVENT_SET: ClassVar[EventSet]
 
   def __init__(
@@ -169,6 +168,7 @@ class DvsGesture(_EventBuilder):
   """DVS-Gesture; see `catalogue`."""
 
   EVENT_SET = EVENT_SETS['dvs_gesture']
+  VERSION = tfds.core.Version(EVENT_SET.version)
   BUILDER_CONFIGS = _frames_configs(EVENT_SET.frames)
   MANUAL_DOWNLOAD_INSTRUCTIONS = EVENT_SET.source
 
@@ -177,6 +177,7 @@ class Cifar10Dvs(_EventBuilder):
   """CIFAR10-DVS, all in split 'train', since it has no official splits."""
 
   EVENT_SET = EVENT_SETS['cifar10_dvs']
+  VERSION = tfds.core.Version(EVENT_SET.version)
   BUILDER_CONFIGS = _frames_configs(EVENT_SET.frames)
   MANUAL_DOWNLOAD_INSTRUCTIONS = EVENT_SET.source
 
@@ -185,6 +186,7 @@ class NMnist(_EventBuilder):
   """N-MNIST; see `catalogue`."""
 
   EVENT_SET = EVENT_SETS['n_mnist']
+  VERSION = tfds.core.Version(EVENT_SET.version)
   BUILDER_CONFIGS = _frames_configs(EVENT_SET.frames)
   MANUAL_DOWNLOAD_INSTRUCTIONS = EVENT_SET.source
 
@@ -203,7 +205,7 @@ def prepare_frames(
   backwards: str = 'error',
   processes: int | None = None,
 ) -> pathlib.Path:
-  """Converts recordings and writes `data_dir/<name>/<frames>/1.0.0`.
+  """Converts recordings and writes `data_dir/<name>/<frames>/<version>`.
 
   All of it is written or nothing; units that were converted before a failure
   are kept for the next call.
@@ -240,13 +242,6 @@ def prepare_frames(
     processes=processes,
   )
   return tfds_format.download_and_prepare(builder)
-
-
-def target_folder(
-  name: str, frames: FrameSpec, data_dir: pathlib.Path
-) -> pathlib.Path:
-  """Folder that `prepare_frames` writes."""
-  return data_dir / name / frames.name / str(_EventBuilder.VERSION)
 
 
 def read_summary(directory: pathlib.Path) -> dict:

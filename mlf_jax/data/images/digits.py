@@ -14,6 +14,8 @@ SPLIT_NAME = 'stratified-20%-seed0'
 # The largest value of a pixel.
 SCALE = 16
 _TEST_SHARE = 0.2
+# Augmentations that change the class, by the name of the setting.
+REFUSED_AUGMENTATIONS = {'flip': 'the mirror image of a digit is no digit'}
 
 
 def load() -> Dataset:

@@ -25,6 +25,8 @@ from tests.data.preparing import (
 )
 from tests.data.waiting import waiting_for_this
 
+pytestmark = pytest.mark.filterwarnings('ignore:.*has MD5')
+
 
 def read_shards(shards):
   """Records of all shards, in order."""
@@ -148,17 +150,17 @@ def test_what_another_process_prepares_is_waited_for(tmp_path, monkeypatch):
   write_cifar(tmp_path, 1)
   described = prepare('cifar10_dvs', tmp_path, processes=1)
   folder = tmp_path / 'prepared' / 'cifar10_dvs' / SMALL.name
-  (folder / '1.0.0').rename(tmp_path / 'first')
+  (folder / '2.0.0').rename(tmp_path / 'first')
   # The second converts nothing.
   monkeypatch.setattr(conversion, 'convert', None)
   preparing = io.exclusive(folder / archives.PREPARING, '', '', '')
   preparing.__enter__()
   second = lambda: prepare('cifar10_dvs', tmp_path)
   with waiting_for_this(second) as results:
-    (tmp_path / 'first').rename(folder / '1.0.0')
+    (tmp_path / 'first').rename(folder / '2.0.0')
     preparing.__exit__(None, None, None)
   assert results == [described]
-  assert [path.name for path in folder.iterdir()] == ['1.0.0']
+  assert [path.name for path in folder.iterdir()] == ['2.0.0']
 
 
 def test_preparation_without_recordings_leaves_nothing(tmp_path):

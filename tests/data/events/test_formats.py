@@ -4,12 +4,16 @@ import gzip
 import io
 import itertools
 
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlf_jax.data.events import formats
+from mlf_jax.errors import UserError
 from tests.data import recordings
 from tests.data.reading import (
+  BLOCKS,
   HEADER,
   HEADER2,
   assert_holds,
@@ -124,15 +128,90 @@ def test_axes_and_bit_order_of_bytes_written_by_hand():
   packet += bytes.fromhex('0100000001000000010000000700060002010000')
   read = formats.read_aedat(io.BytesIO(HEADER + packet))
   assert_holds(read, [(2**31 + 258, 3, 1, 1)])
-  # Row 1, column 127 - 3, brighter; time 258.
+  # y address 1, which is the last row but one; column 127 - 3, brighter; time
+  # 258.
   content = HEADER2 + bytes.fromhex('0000010700000102')
-  assert_holds(formats.read_aedat(io.BytesIO(content)), [(258, 124, 1, 1)])
+  assert_holds(formats.read_aedat(io.BytesIO(content)), [(258, 124, 126, 1)])
+  # The camera of CIFAR10-DVS lay on its side.
+  read = formats.read_cifar10_dvs(io.BytesIO(content))
+  assert_holds(read, [(258, 126, 124, 1)])
   content = bytes([7, 9, 0x81, 2, 3])
   assert_holds(
     formats.read_n_mnist(io.BytesIO(content)),
     [(0x010203, 7, 9, 1)],
     (34, 34),
   )
+
+
+@pytest.mark.parametrize('sensor', ['davis240', 'davis346'])
+@pytest.mark.parametrize('block', BLOCKS)
+def test_aedat2_of_davis_cameras(sensor, block):
+  height, width = size = formats.SENSORS[sensor]
+  random = np.random.default_rng(block)
+  events = [
+    (9 * i, *map(int, random.integers(0, (width, height, 2))))
+    for i in range(99)
+  ]
+  # The first byte of this address is that of '#', which begins header lines.
+  events[0] = (0, width - 1 - 16, height - 1 - 0x23 * 4 + 0, 1)
+  events += [(900, 0, 0, 0), (901, width - 1, height - 1, 1)]
+  other = {3, 4, 50, 51}
+  content = recordings.aedat2_of_davis(events, size, other=other)
+  read = formats.read_aedat(io.BytesIO(content), sensor=sensor, block=block)
+  kept = [event for i, event in enumerate(events) if i not in other]
+  assert_holds(read, kept, size, dropped=4)
+
+
+def test_address_of_davis_written_by_hand():
+  # y address 2, x address 5, brighter; time 258.
+  content = HEADER2 + bytes.fromhex('0080580000000102')
+  read = formats.read_aedat(io.BytesIO(content), sensor='davis240')
+  assert_holds(read, [(258, 234, 177, 1)], (180, 240))
+
+
+def test_other_sensors_in_formats_that_tell_no_size():
+  listed = [(5, 345, 259, 1), (9, 0, 0, 0)]
+  content = recordings.aedat3(listed)
+  for sensor in ('davis346', (260, 346)):
+    read = formats.read_aedat(io.BytesIO(content), sensor=sensor)
+    assert_holds(read, listed, (260, 346))
+  listed = [(5, 239, 179, 1), (9, 0, 0, 0)]  # As in N-Caltech101.
+  content = recordings.n_mnist(listed)
+  read = formats.read_n_mnist(io.BytesIO(content), sensor=(180, 240))
+  assert_holds(read, listed, (180, 240))
+
+
+@pytest.mark.parametrize(
+  ('sensor', 'message'),
+  [
+    (
+      'davis',
+      "sensor 'davis' is unknown .*; known: dvs128, davis240, davis346",
+    ),
+    ((180, 240), r'in AEDAT 2.0, .*: sensor must be its name, one of dvs128'),
+    (128, r'must be \(height, width\)'),
+    ('davis240', '0x500000 is outside the layout of a DAVIS240; sensor names'),
+  ],
+)
+def test_mistakes_of_the_sensor(sensor, message):
+  content = HEADER2 + bytes.fromhex('0050000000000102')
+  with pytest.raises(UserError, match=message) as error:
+    formats.read_aedat(io.BytesIO(content), sensor=sensor)
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('block', BLOCKS)
+def test_clock_markers_of_n_mnist_delay_what_follows(block):
+  entries = [(8191, 3, 4, 0), (0, 0, 240, 0), (5, 5, 6, 1)]
+  file = io.BytesIO(recordings.n_mnist(entries))
+  read = formats.read_n_mnist(file, block=block)
+  expected = [(8191, 3, 4, 0), (8197, 5, 6, 1)]
+  assert_holds(read, expected, (34, 34), dropped=1)
+  entries += [(8000, 1, 1, 1), (0, 9, 240, 1), (0, 0, 240, 0), (7, 2, 2, 0)]
+  file = io.BytesIO(recordings.n_mnist(entries))
+  read = formats.read_n_mnist(file, block=block)
+  expected += [(16192, 1, 1, 1), (24583, 2, 2, 0)]
+  assert_holds(read, expected, (34, 34), dropped=3)
 
 
 def test_no_events_are_no_error():

@@ -2,7 +2,9 @@
 
 import dataclasses
 import fractions
+import io
 import re
+import struct
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlf_jax.data.events.events import Events
+from mlf_jax.data.events.formats import read_cifar10_dvs
 from mlf_jax.data.events.frames import FrameSpec, to_frames
 from mlf_jax.errors import UserError
 
@@ -47,6 +50,7 @@ def frames_by_loop(spec, listed, sensor_size=SENSOR):
   frames = np.zeros((spec.time_steps, *shape, 2), int)
   scale = fractions.Fraction(spec.downsample)
   for number, (_, x, y, p) in enumerate(listed):
+    x = sensor_size[1] - 1 - x if spec.mirrored else x
     frame = frame_of(spec, number, listed)
     if frame is not None:
       frames[frame, y // scale, x // scale, p] += 1
@@ -59,10 +63,11 @@ binnings = st.one_of(
   st.tuples(st.sampled_from(['span', 'count']), st.just(0)),
 )
 specs = st.builds(
-  lambda steps, binning, downsample: FrameSpec(steps, *binning, downsample),
+  lambda steps, binning, *rest: FrameSpec(steps, *binning, *rest),
   st.integers(1, 12),
   binnings,
   downsamples,
+  st.booleans(),
 )
 # Few pixels, so that some meet more than one event.
 places = st.tuples(
@@ -128,14 +133,82 @@ def test_specifications_that_differ_have_names_that_differ():
       (5, 'window', 2),
       (5, 'span', 0, 3.04),
       (5, 'span', 0, 3.0400000001),
+      (5, 'span', 0, 1.0, True),
     )
   }
-  assert len(names) == 7
+  assert len(names) == 8
   assert FrameSpec(5, 'span').name == FrameSpec(5, 'span', 0, 1).name
   # Folders are called so.
-  longest = FrameSpec(10**5, 'window', 10**12, 1 + 2**-52)
+  longest = FrameSpec(10**5, 'window', 10**12, 1 + 2**-52, True)
   for name in (*names, longest.name):
-    assert re.fullmatch('[a-z0-9_.]{1,60}', name)
+    assert re.fullmatch('[a-z0-9_.]{1,70}', name)
+
+
+# Times of ten events, in microseconds.
+TIMES = (0, 4000, 12000, 25000, 37000, 41000, 58000, 63000, 70500, 89000)
+
+
+def test_windows_of_pieces_are_those_of_the_whole():
+  listed = [(7 + t, 0, 0, 0) for t in TIMES]
+  whole = to_frames(events_of(listed), 9, 10_000)
+  assert whole[:, 0, 0, 0].tolist() == [2, 1, 1, 1, 1, 1, 1, 1, 1]
+  for length in (3, 1, 2):  # Windows per piece.
+    pieces = []
+    for origin in range(7, 7 + 90_000, length * 10_000):
+      piece = events_of(listed).between(origin, origin + length * 10_000)
+      pieces.append(to_frames(piece, length, 10_000, origin=origin))
+    np.testing.assert_array_equal(np.concatenate(pieces)[:9], whole)
+
+
+@pytest.mark.parametrize(
+  ('origin', 'counts'),
+  [(-9_000, [1, 1]), (3_000, [2, 0]), (88_999, [1, 0]), (89_001, [0, 0])],
+)
+def test_windows_begin_at_the_origin(origin, counts):
+  """Events before it are left out."""
+  events = events_of([(t, 0, 0, 0) for t in TIMES])
+  frames = to_frames(events, 2, 10_000, origin=origin)
+  assert frames.sum((1, 2, 3)).tolist() == counts
+  assert not to_frames(events[:0], 2, 10_000, origin=origin).any()
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'problem'),
+  [
+    (
+      {'binning': 'span', 'origin': 0},
+      "is for binning 'window', not for 'span'",
+    ),
+    ({'window_us': 10, 'origin': 0.5}, 'whole number of microseconds, got 0.5'),
+    ({'window_us': 10, 'mirrored': 1}, 'mirrored must be True or False, got 1'),
+  ],
+)
+def test_mistakes_of_origin_and_mirror(arguments, problem):
+  with pytest.raises(UserError, match=problem):
+    to_frames(events_of([(0, 0, 0, 0)]), 2, **arguments)
+
+
+def test_published_frames_of_cifar10_dvs():
+  """They are [polarity, 127 - bits 1 to 7, bits 8 to 14] of the address."""
+  random = np.random.default_rng(0)
+  address = random.integers(0, 1 << 15, 3000)
+  content = b'#!AER-DAT2.0\n' + b''.join(
+    struct.pack('>II', value, t) for t, value in enumerate(address.tolist())
+  )
+  events = read_cifar10_dvs(io.BytesIO(content))
+  spec = FrameSpec(3, 'window', 1000, 3.04, mirrored=True)
+  published = np.zeros((3, 42, 42, 2), int)
+  upright = np.zeros((3, 42, 42, 2), int)
+  low, high = address >> 1 & 127, address >> 8 & 127
+  time, row, p = np.arange(3000) // 1000, (127 - low) // 3.04, address & 1
+  row = row.astype(int)
+  np.add.at(published, (time, row, (high // 3.04).astype(int), p), 1)
+  np.add.at(upright, (time, row, ((127 - high) // 3.04).astype(int), p), 1)
+  np.testing.assert_array_equal(spec.frames(events), published)
+  plain = dataclasses.replace(spec, mirrored=False)
+  np.testing.assert_array_equal(plain.frames(events), upright)
+  # With 3.04, to mirror the frames is something else.
+  assert np.any(published != upright[:, :, ::-1])
 
 
 def test_the_largest_values_and_counts():

@@ -1,14 +1,17 @@
 """Mistakes in a data set are skipped and reported, or are an error."""
 
 import errno
+import hashlib
 import os
 import shutil
 import types
+import warnings
 import zipfile
 
 import pytest
 
 from mlf_jax.data import archives
+from mlf_jax.data.events import EVENT_SETS
 from mlf_jax.errors import UserError
 from tests.data import event_trees, recordings
 from tests.data.preparing import (
@@ -17,6 +20,9 @@ from tests.data.preparing import (
   write_cifar,
   write_gestures,
 )
+
+# The checksum of a miniature archive cannot be the published one.
+pytestmark = pytest.mark.filterwarnings('ignore:.*has MD5')
 
 # --- A mistake in a recording: it is left out, and that is reported ---
 
@@ -71,6 +77,17 @@ def trials(train, test):
     (labels(ROWS + b'1,' + b'9' * 5000 + b',0\n'), 22, 'not three numbers'),
     (labels(ROWS + b'12,200000,300000\n'), 33, 'line 13: class 12 is none'),
     (labels(ROWS + b'0,200000,300000\n'), 33, 'class 0 is none of 1 to 11'),
+    (
+      labels(ROWS + b'3,9000000,8000000\n'),
+      33,
+      'line 13: its end, 8000000 us, is not after its start, 9000000 us',
+    ),
+    # As the published label of class 9 of user 22 under LED light.
+    (
+      labels(ROWS.replace(b',5200000,5600000', b',4900000,5600000')),
+      32,
+      'line 11: its end, 5100000 us, lies after 4900000 us, where the next',
+    ),
     (labels(ROWS.splitlines()[0]), 22, f'{CSV} names no gesture'),
     (labels(ROWS + b'"' + b'x' * 200_000), 22, 'line 13: field larger than'),
     (labels(ROWS + b'1,90000000,91000000\n'), 33, 'no events from 90000000 to'),
@@ -172,6 +189,56 @@ def test_missing_data(tmp_path, name, write, message):
   assert '\n' not in str(error.value)
 
 
+def test_archive_of_all_classes_is_read(tmp_path):
+  events = event_trees.cifar10_dvs(1)
+  files = {
+    f'CIFAR10DVS/{n}': recordings.cifar10_dvs(e) for n, e in events.items()
+  }
+  event_trees.write_zips(tmp_path / 'manual', files)
+  assert os.listdir(tmp_path / 'manual') == ['CIFAR10DVS.zip']
+  _, summary = convert('cifar10_dvs', tmp_path)
+  assert summary['samples']['train'] == dict.fromkeys(
+    event_trees.CIFAR10_CLASSES, 1
+  )
+
+
+@pytest.mark.parametrize(
+  ('member', 'message'),
+  [
+    (
+      'CIFAR10DVS/cat.zip',
+      r'other archives \(CIFAR10DVS/cat.zip\): extract it',
+    ),
+    (
+      'CIFAR10DVS/cat/cifar10_cat_0.aedat4',
+      'recordings in AEDAT 4 .*not read. Download the ten archives',
+    ),
+  ],
+)
+def test_archive_of_all_classes_in_another_form(tmp_path, member, message):
+  event_trees.write_zips(tmp_path / 'manual', {member: b'content'})
+  with pytest.raises(UserError, match=message):
+    convert('cifar10_dvs', tmp_path)
+
+
+def test_checksum_that_is_not_the_published_one_is_a_warning(
+  tmp_path, monkeypatch
+):
+  write_gestures(tmp_path)
+  content = (tmp_path / 'manual' / 'DvsGesture.tar.gz').read_bytes()
+  found = hashlib.md5(content).hexdigest()
+  published = '8a5c71fb11e24e5ca5b11866ca6c00a1'
+  with pytest.warns(UserWarning, match=f'MD5 {found}, but {published} is'):
+    convert('dvs_gesture', tmp_path)
+  shutil.rmtree(tmp_path / 'work')
+  monkeypatch.setitem(EVENT_SETS['dvs_gesture'].md5, 'DvsGesture.tar.gz', found)
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    convert('dvs_gesture', tmp_path)
+  with pytest.raises(UserError, match=f'3 GB; .*; MD5 {published}'):
+    convert('dvs_gesture', tmp_path, manual='/nowhere')
+
+
 def test_archive_is_taken_if_it_is_also_half_extracted(tmp_path):
   write_gestures(tmp_path)
   half = dict(list(GESTURES.items())[:4])
@@ -181,7 +248,7 @@ def test_archive_is_taken_if_it_is_also_half_extracted(tmp_path):
   shutil.rmtree(tmp_path / 'manual')
   events = write_cifar(tmp_path, 2)
   name = 'cat/cifar10_cat_1.aedat'
-  half = recordings.aedat2(events[name][:9])
+  half = recordings.cifar10_dvs(events[name][:9])
   event_trees.write_folder(tmp_path / 'manual', {name: half})
   _, summary = convert('cifar10_dvs', tmp_path)
   assert summary['events'] == 1200 and not summary['skipped']
