@@ -88,7 +88,7 @@ def recording(
 
   _draw_events(add(left, top + 0.35, width, 2.4), events, spec)
   axes = [add(left, top - (i + 1) * cell, width, cell) for i in range(rows)]
-  _draw_strip(axes[0], _as_colors(spec.frames(events)), 'frames')
+  _draw_strip(axes[0], as_colors(spec.frames(events)), 'frames')
   norm = BoundaryNorm(np.arange(num_levels + 2) - 0.5, num_levels + 1)
   colors = colormaps['Purples'].resampled(num_levels + 1)
   for ax, channel in zip(axes[1:], channels, strict=True):
@@ -158,7 +158,7 @@ def _draw_events(ax, events, spec):
   )
 
 
-def _as_colors(frames):
+def as_colors(frames):
   """Frames as RGB images: white without events, darker with more."""
   ink = 1 - np.array([to_rgb(color) for color in _COLORS])
   return np.clip(1 - np.sqrt(frames / max(1, frames.max())) @ ink, 0, 1)
@@ -211,7 +211,7 @@ def first_spikes(
     ),
     mutable=['intermediates', 'batch_stats'],
   )
-  (spikes,) = variables['intermediates']['SpikingUnits_0']['__call__']
+  (spikes,) = variables['intermediates']['units1']['__call__']
   # Time is folded into batch, time first.
   spikes = spikes.reshape((model.time_steps, -1, *spikes.shape[1:]))
   return spikes.swapaxes(0, 1)

@@ -124,13 +124,18 @@ class LayerFactory:
       **attributes,
     )
 
-  def units(self) -> SpikingUnits:
+  def units(self, name: str | None = None) -> SpikingUnits:
     """Spiking units."""
-    return SpikingUnits(self.unit, self.time_steps, self.dtype)
+    return SpikingUnits(self.unit, self.time_steps, self.dtype, name=name)
 
   def normalized_units(
     self, norm: nn.Module, x: Float[Array, 'folded *shape'], train: bool
   ) -> Float[Array, 'folded *shape']:
-    """Spikes for the normalised `x`, which is not written to memory."""
+    """Spikes for the normalised `x`, which is not written to memory.
+
+    The units are named after the normalisation: 'units1' after 'bn1'.
+    """
     x = checkpoint_name(x, CURRENT)
-    return self.units()(x, norm.coefficients(x, not train))
+    name = norm.name.replace('bn', 'units')
+    units = self.units(name if name != norm.name else f'{name}_units')
+    return units(x, norm.coefficients(x, not train))

@@ -13,7 +13,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mlf_jax.errors import UserError
-from mlf_jax.layers.spiking_units import INITIAL_STATE, MEMBRANE_POTENTIAL
+from mlf_jax.layers.spiking_units import (
+  INITIAL_STATE,
+  MEMBRANE_POTENTIAL,
+  OBSERVED,
+)
 
 
 def apply_in_scan(
@@ -36,16 +40,21 @@ def apply_in_scan(
     train: passed to the blocks.
 
   Returns:
-    The result of the last block. The collections 'batch_stats' and those of the
-    state are updated where they are mutable; what blocks put into others, such
-    as 'intermediates', is lost.
+    The result of the last block. The collections 'batch_stats', 'observed' and
+    those of the state are updated where they are mutable; what blocks put into
+    others, such as 'intermediates', is lost.
 
   Raises:
     UserError: the variables of a block are not shaped like those of the first.
   """
   mutable = [
     collection
-    for collection in ('batch_stats', MEMBRANE_POTENTIAL, INITIAL_STATE)
+    for collection in (
+      'batch_stats',
+      MEMBRANE_POTENTIAL,
+      INITIAL_STATE,
+      OBSERVED,
+    )
     if parent.is_mutable_collection(collection)
   ]
 

@@ -34,6 +34,8 @@ from mlf_jax.registry import Registry, subclass_of
 # recording, and collection in which it leaves the state it starts from.
 MEMBRANE_POTENTIAL = 'membrane_potential'
 INITIAL_STATE = 'initial_state'
+# Collection in which `mlf_jax.activity` notes what it sees inside of layers.
+OBSERVED = 'observed'
 
 Range = tuple[int, int]
 
@@ -334,13 +336,39 @@ class SpikingUnits(nn.Module):
   time_steps: int
   dtype: jnp.dtype
 
-  @nn.compact
   def __call__(
     self,
     x: Float[Array, 'folded *shape'],
     affine: neuron.Affine | None = None,
   ) -> Float[Array, 'folded *shape']:
     """Output for the current `x`, or `affine(x)` if `affine` is given."""
+    parameters, current, state = self._prepared(x, affine)
+    put_state(self, INITIAL_STATE, state)
+    state, y = self.unit.run(parameters, current, state, affine)
+    put_state(self, MEMBRANE_POTENTIAL, state)
+    return y.reshape(x.shape).astype(self.dtype)
+
+  def observe(
+    self,
+    x: Float[Array, 'folded *shape'],
+    affine: neuron.Affine | None = None,
+  ) -> Observation:
+    """Inside of the units for the arguments of `__call__`.
+
+    Raises:
+      UserError: the units do not offer it.
+    """
+    observe = getattr(self.unit, 'observe', None)
+    if observe is None:
+      raise UserError(
+        f'{type(self.unit).__name__} has no method observe, which tells the '
+        'membranes, fired levels and window membership of a unit; MLF has one'
+      )
+    return observe(*self._prepared(x, affine), affine)
+
+  @nn.compact
+  def _prepared(self, x, affine):
+    """Learned parameters, current with a time axis, and state to start from."""
     require_floating(x=x)
     require_folded(x, self.time_steps)
     if affine is not None:
@@ -359,10 +387,7 @@ class SpikingUnits(nn.Module):
       state = self.get_variable(MEMBRANE_POTENTIAL, 'state')
     else:
       state = self.unit.init_state(parameters, current.shape[1:], dtype)
-    put_state(self, INITIAL_STATE, state)
-    state, y = self.unit.run(parameters, current, state, affine)
-    put_state(self, MEMBRANE_POTENTIAL, state)
-    return y.reshape(x.shape).astype(self.dtype)
+    return parameters, current, state
 
 
 def require_folded(x: Float[Array, 'folded *shape'], time_steps: int) -> None:

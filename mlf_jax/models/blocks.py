@@ -131,7 +131,7 @@ class PlainBlock(ResidualBlock):
     y = checkpoint_name(self.convolved_twice(x, train), CURRENT)
     y = self.make.norm(name='bn2')(y, not train)
     y = checkpoint_name(y + shortcut.astype(y.dtype), CURRENT)
-    return self.make.units()(y)
+    return self.make.units('units2')(y)
 
 
 BLOCKS.seal()

@@ -68,7 +68,8 @@ class SpikingResNet(nn.Module):
       (in bfloat16 XLA leaves out other roundings in a loop). Compilation grows
       little with depth; a step takes somewhat longer, and besides the weights
       there are the loop's copies of them and of their gradients. Only
-      'batch_stats' and the state come out of the loop, not 'intermediates'.
+      'batch_stats', the state and what `mlf_jax.activity` observes come out of
+      the loop, not 'intermediates'.
     dtype: dtype of the convolutions; membranes, statistics and parameters are
       float32 or wider.
     axis_name: mesh or `pmap` axis over which the batch is divided.
@@ -145,7 +146,7 @@ class SpikingResNet(nn.Module):
       x = make.norm(affine=False, name='bn0')(x, not train, copies)
     x = make.conv(self.widths[0], 3, name='conv1')(x)
     affine = make.norm(name='bn1').coefficients(x, not train, copies)
-    x = make.units()(repeat_over_time(x, copies), affine)
+    x = make.units('units1')(repeat_over_time(x, copies), affine)
 
     value_range = self.unit.output_range()
     for stage, (size, features) in enumerate(

@@ -130,7 +130,8 @@ class SpikingVGG(nn.Module):
     # Likewise they count the units and dropouts between the dense layers.
     for index, features in ((0, 512), (3, 256)):
       x = self._dense(make, features, x, index, self.dtype)
-      x = make.units()(x.astype(make.param_dtype))
+      units = make.units(f'classifier{index}_units')
+      x = units(x.astype(make.param_dtype))
       x = TimestepDropout(self.dropout_rate, self.time_steps, self.axis_name)(
         x, not train
       )
@@ -157,7 +158,8 @@ class SpikingVGG(nn.Module):
       )(x)
       norm = make.norm(name=f'feature{i}_bn')
       affine = norm.coefficients(x, not train, copies)
-      x = make.units()(repeat_over_time(x, copies), affine)
+      units = make.units(f'feature{i}_units')
+      x = units(repeat_over_time(x, copies), affine)
       copies, value_range = 1, self.unit.output_range()
     return nn.avg_pool(x, (2, 2), (2, 2))
 

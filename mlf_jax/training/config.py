@@ -46,6 +46,9 @@ _RUN = (
   Field('parallel', 'shard_map', choices=('shard_map', 'pmap'), help=
     'how a step runs on all devices; the same numbers'),
   Field('log_every', 50, low=1, help='training steps per line of metrics'),
+  Field('log_activity_every', 1000, low=0, help=
+    'training steps per line of metrics with firing rates, dormant units and '
+    'gradient norms; 0: none; the training is the same'),
   Field('eval_every_epochs', 1.0, above=0, help=
     'epochs per evaluation, which a checkpoint follows'),
   Field('eval_batch_size', 256, low=1, help=

@@ -123,6 +123,26 @@ def restore(
   return Restored(config, model, step, state)
 
 
+def with_first_frames(dataset: data.Dataset, time_steps: int) -> data.Dataset:
+  """Data set with the first frames alone of its test samples.
+
+  Static images stay as they are.
+
+  Raises:
+    UserError: there are fewer frames.
+  """
+  images = dataset.test.images
+  if images.ndim != 5:
+    return dataset
+  if time_steps > images.shape[1]:
+    raise UserError(
+      f'--time_steps {time_steps}: {dataset.name} has {images.shape[1]} '
+      'frames per sample'
+    )
+  test = dataclasses.replace(dataset.test, images=images[:, :time_steps])
+  return dataclasses.replace(dataset, test=test)
+
+
 def evaluate(
   workdir: str | os.PathLike,
   checkpoint: str = 'best',
@@ -155,16 +175,9 @@ def evaluate(
   require_positive_integers(time_steps=time_steps)
 
   # --- Test samples ---
-  dataset = configured_data.load_dataset(config, dataset)
-  images = dataset.test.images
-  if images.ndim == 5:
-    if time_steps > images.shape[1]:
-      raise UserError(
-        f'--time_steps {time_steps}: {dataset.name} has {images.shape[1]} '
-        'frames per sample'
-      )
-    test = dataclasses.replace(dataset.test, images=images[:, :time_steps])
-    dataset = dataclasses.replace(dataset, test=test)
+  dataset = with_first_frames(
+    configured_data.load_dataset(config, dataset), time_steps
+  )
 
   # --- Evaluation ---
   parallel = DataParallel(config.parallel)

@@ -16,6 +16,7 @@ class Timeline:
     self.steps_per_epoch = steps_per_epoch
     self.num_steps = config.num_steps or config.num_epochs * steps_per_epoch
     self._log_every = config.log_every
+    self._log_activity_every = config.log_activity_every
     self._eval_every = max(1, round(config.eval_every_epochs * steps_per_epoch))
 
   def is_eval(self, step: int) -> bool:
@@ -25,6 +26,11 @@ class Timeline:
   def is_log_step(self, step: int) -> bool:
     """True if a line of metrics ends with the step."""
     return step % self._log_every == 0 or self.is_eval(step)
+
+  def is_activity_step(self, step: int) -> bool:
+    """True if a look inside the network follows the step."""
+    every = self._log_activity_every
+    return every > 0 and step % every == 0
 
   def evaluations_after(self, step: int) -> int:
     """Number of evaluations that are still to come after the step."""

@@ -20,6 +20,7 @@ from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import configured_data, processes
 from mlf_jax.training import workdir as workdir_lib
+from mlf_jax.training.activity_log import ActivityLog
 from mlf_jax.training.checkpoint import CheckpointStore
 from mlf_jax.training.evaluation import make_evaluator
 from mlf_jax.training.log_and_eval_steps import Timeline
@@ -219,6 +220,10 @@ def _train(config, dataset, workdir):
 
     # --- Train ---
     progress = stack.enter_context(Progress(timeline.num_steps, start_step))
+    normalize = configured_data.normalizer(config, dataset)
+    activity_log = ActivityLog(
+      config, model, normalize, sample_shape, parallel, log, progress.say
+    )
     # A hidden transfer between host and devices, which would slow every step
     # down, is an error.
     stack.enter_context(jax.transfer_guard('disallow'))
@@ -230,6 +235,9 @@ def _train(config, dataset, workdir):
       evaluate=lambda state: evaluator(state.eval_variables),
       store=store,
       logger=TrainLogger(log, progress, timeline, config.batch_size, stored),
+      log_activity=lambda state, step: activity_log.write(
+        step, timeline.epoch(step), state, batch_of(step)
+      ),
       max_skipped_steps=config.max_skipped_steps,
       agreed_stop=processes.AgreedStop(
         stack.enter_context(_stop_signals()), parallel, _STEPS_IN_FLIGHT
@@ -282,6 +290,7 @@ def train_loop(
   evaluate: Callable[[TrainState], dict[str, float]],
   store: CheckpointStore,
   logger: TrainLogger,
+  log_activity: Callable[[TrainState, int], None],
   max_skipped_steps: int,
   agreed_stop: Callable[[], int],
   wall_seconds: Callable[[], float],
@@ -297,6 +306,7 @@ def train_loop(
     evaluate: returns the test metrics of a state.
     store: gets the checkpoints.
     logger: gets the metrics of every step once it is done.
+    log_activity: looks inside the network after steps that the timeline says.
     max_skipped_steps: skipped steps in a row after which training stops.
     agreed_stop: asked after every step; returns the number of a signal if the
       loop should end, else 0.
@@ -343,6 +353,12 @@ def train_loop(
     state, metrics = train_step(state, step)
     in_flight.append((step, metrics))
     log_steps(_STEPS_IN_FLIGHT)
+
+    # --- Look inside ---
+    if timeline.is_activity_step(step):
+      log_steps(0)
+      log_activity(state, step)
+      logger.start_clock()
 
     # --- Evaluate and save ---
     if timeline.is_eval(step):

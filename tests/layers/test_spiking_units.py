@@ -81,7 +81,7 @@ def variables_of(model, x):
   """Variables of a network; learned parameters of units are 0.5."""
   variables = quick.variables(model, x)
   params = jax.tree_util.tree_map_with_path(
-    lambda path, leaf: leaf + 0.5 * ('SpikingUnits' in str(path)),
+    lambda path, leaf: leaf + 0.5 * ('units' in str(path)),
     variables['params'],
   )
   return {**variables, 'params': params}

@@ -1,0 +1,153 @@
+"""Captures what layers of a network compute, in loops over blocks too."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Num
+
+from mlf_jax.errors import UserError
+from mlf_jax.layers import OBSERVED, Observation, SpikingUnits
+
+# Maps a module that is about to be called, and its arguments, to the arrays to
+# capture; None for no arrays.
+Hook = Callable[..., Any]
+
+
+def capture(
+  model: nn.Module,
+  variables: Mapping[str, Any],
+  inputs: Num[Array, 'batch ...'],
+  hook: Hook,
+  *,
+  mutable: Sequence[str] = (),
+  **options,
+) -> tuple[Any, dict[str, Any]]:
+  """Applies a network and collects what a function sees at each layer.
+
+  A pure function: it can be jitted and differentiated, with the result of the
+  network as the value and what was captured beside it.
+
+  Args:
+    model: the network.
+    variables: its variables.
+    inputs: its input.
+    hook: called with every module and its arguments, `hook(module, *args,
+      **kwargs)`, before the module is; returns what to capture, or None.
+      Reducing there, and not afterwards, saves memory.
+    mutable: collections that the network may update.
+    **options: further arguments of `model.apply`.
+
+  Returns:
+    What `model.apply` returns, with updated collections if there are `mutable`
+    ones, and what was captured by the path of the module, in no particular
+    order; see `in_order`.
+  """
+
+  def intercept(call, args, kwargs, context):
+    module = context.module
+    captured = None
+    if context.method_name == '__call__':
+      captured = hook(module, *args, **kwargs)
+    if captured is not None:
+      module.put_variable(OBSERVED, 'captured', captured)
+    return call(*args, **kwargs)
+
+  with nn.intercept_methods(intercept):
+    result, updated = model.apply(
+      variables, inputs, mutable=[*mutable, OBSERVED], **options
+    )
+  observed = flax.traverse_util.flatten_dict(
+    updated.pop(OBSERVED, {}),
+    is_leaf=lambda path, _: path[-1:] == ('captured',),
+  )
+  by_path = {'/'.join(path[:-1]): value for path, value in observed.items()}
+  return (result, updated) if mutable else result, by_path
+
+
+def depth_order(model: nn.Module, inputs: Num[Array, 'batch ...']) -> list[str]:
+  """Paths of all modules of a network, in the order in which they are called.
+
+  Args:
+    model: the network.
+    inputs: its input, or a `jax.ShapeDtypeStruct`; nothing is computed.
+  """
+  paths = []
+
+  def intercept(call, args, kwargs, context):
+    paths.append('/'.join(context.module.path))
+    return call(*args, **kwargs)
+
+  # At initialisation there are no loops over blocks.
+  with nn.intercept_methods(intercept):
+    jax.eval_shape(model.init, jax.random.key(0), inputs)
+  return list(dict.fromkeys(paths))
+
+
+def in_order(
+  by_path: Mapping[str, Any], order: Sequence[str]
+) -> dict[str, Any]:
+  """Sorts what belongs to layers by their depth, as `jax.jit` does not.
+
+  Args:
+    by_path: by the paths of layers.
+    order: paths of `depth_order`.
+  """
+  return {path: by_path[path] for path in order if path in by_path}
+
+
+def units_hook(function: Callable[[Observation], Any]) -> Hook:
+  """Hook that captures a function of what spiking units let see of themselves.
+
+  No gradient flows through it.
+  """
+
+  def hook(module, *args, **kwargs):
+    if not isinstance(module, SpikingUnits):
+      return None
+    args, kwargs = jax.lax.stop_gradient((args, kwargs))
+    return function(module.observe(*args, **kwargs))
+
+  return hook
+
+
+def observe(
+  model: nn.Module,
+  variables: Mapping[str, Any],
+  inputs: Num[Array, 'batch ...'],
+  **options,
+) -> dict[str, Observation]:
+  """Membrane potentials, fired levels and window membership of all units.
+
+  They take memory: for a whole network K * T times as many numbers as there
+  are units, per sample. `measure` needs far less.
+
+  Args:
+    model: the network.
+    variables: `params`, `batch_stats`, and `membrane_potential` for the next
+      piece of a recording (`stream.StreamState.collection`).
+    inputs: input of the network.
+    **options: further arguments of `model.apply`, such as `rngs`.
+
+  Returns:
+    Layers to observations, in the order of computation.
+
+  Raises:
+    UserError: the units do not offer `observe`, or there are none.
+  """
+  _, observed = capture(
+    model, variables, inputs, units_hook(lambda seen: seen), **options
+  )
+  require_units(observed, model)
+  return in_order(observed, depth_order(model, inputs))
+
+
+def require_units(layers: Mapping[str, Any], model: nn.Module) -> None:
+  """Raises `UserError` if nothing was observed."""
+  if not layers:
+    raise UserError(
+      f'{type(model).__name__} has no layers.SpikingUnits, which are what can '
+      'be observed'
+    )
