@@ -1,5 +1,6 @@
 """Captures what layers of a network compute, in loops over blocks too."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -46,13 +47,17 @@ def capture(
     order; see `in_order`.
   """
 
+  in_hook = False
+
   def intercept(call, args, kwargs, context):
-    module = context.module
-    captured = None
-    if context.method_name == '__call__':
-      captured = hook(module, *args, **kwargs)
-    if captured is not None:
-      module.put_variable(OBSERVED, 'captured', captured)
+    nonlocal in_hook
+    # A hook may apply modules itself.
+    if context.method_name == '__call__' and not in_hook:
+      in_hook = True
+      captured = hook(context.module, *args, **kwargs)
+      in_hook = False
+      if captured is not None:
+        context.module.put_variable(OBSERVED, 'captured', captured)
     return call(*args, **kwargs)
 
   with nn.intercept_methods(intercept):
@@ -117,7 +122,7 @@ def observe(
   model: nn.Module,
   variables: Mapping[str, Any],
   inputs: Num[Array, 'batch ...'],
-  **options,
+  train: bool = False,
 ) -> dict[str, Observation]:
   """Membrane potentials, fired levels and window membership of all units.
 
@@ -129,7 +134,7 @@ def observe(
     variables: `params`, `batch_stats`, and `membrane_potential` for the next
       piece of a recording (`stream.StreamState.collection`).
     inputs: input of the network.
-    **options: further arguments of `model.apply`, such as `rngs`.
+    train: whether to normalise with the statistics of the batch.
 
   Returns:
     Layers to observations, in the order of computation.
@@ -137,11 +142,18 @@ def observe(
   Raises:
     UserError: the units do not offer `observe`, or there are none.
   """
-  _, observed = capture(
-    model, variables, inputs, units_hook(lambda seen: seen), **options
-  )
+  observed = _observe(model, variables, inputs, train)
   require_units(observed, model)
   return in_order(observed, depth_order(model, inputs))
+
+
+@functools.partial(jax.jit, static_argnames=('model', 'train'))
+def _observe(model, variables, inputs, train):
+  hook = units_hook(lambda seen: seen)
+  mutable = ['batch_stats'] if train else []
+  return capture(model, variables, inputs, hook, mutable=mutable, train=train)[
+    1
+  ]
 
 
 def require_units(layers: Mapping[str, Any], model: nn.Module) -> None:

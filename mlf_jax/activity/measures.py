@@ -108,7 +108,7 @@ class LayerActivity:
     time_steps, num_levels, batch, *shape = u.shape
     if mask is None:
       mask = jnp.ones(batch, bool)
-    mask = (mask != 0).reshape((batch,) + (1,) * len(shape))
+    mask = mask.astype(bool).reshape((batch,) + (1,) * len(shape))
     fired, in_window = (a & mask[None, None] for a in (fired, in_window))
     each_level = (0, *range(2, u.ndim))
     number = fired.sum(1, dtype=jnp.int32)  # [time, batch, *shape]

@@ -26,6 +26,12 @@ def add_command(commands) -> None:
     help='timesteps to run instead of those of training; of frames the first',
   )
   parser.add_argument(
+    '--cost',
+    action='store_true',
+    help='print synaptic operations per layer and sample, parameters and an '
+    'energy estimate too, and write them to cost.json in the workdir',
+  )
+  parser.add_argument(
     '--config',
     help='configuration file that registers parts of your own, such as a unit, '
     'with which the run was trained',
@@ -38,4 +44,9 @@ def _evaluate(arguments):
     from_file(arguments.config)
   from mlf_jax.training import evaluate
 
-  evaluate(arguments.workdir, arguments.checkpoint, arguments.time_steps)
+  which = arguments.workdir, arguments.checkpoint, arguments.time_steps
+  evaluate(*which)
+  if arguments.cost:
+    from mlf_jax.analysis.cost import evaluate_cost
+
+    evaluate_cost(*which)
