@@ -1,155 +1,193 @@
-"""The pictures show what units and recordings do."""
+"""The pictures show the numbers that they are given."""
 
-import functools
-import importlib
 import sys
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 
-from mlf_jax import mlf
-from mlf_jax.analysis import event_plots, unit_plots
-from mlf_jax.data.events import Events, FrameSpec
+from mlf_jax.analysis import plots
 from mlf_jax.errors import UserError
-from mlf_jax.layers import TDBatchNorm
-from mlf_jax.models import SpikingResNet
-from mlf_jax.neuron import MLFParams
-from tests import quick
+
+matplotlib.use('agg')
+random = np.random.default_rng(0)
 
 
-def test_mlf_unit_shows_windows_thresholds_and_spikes(tmp_path):
-  x = np.array([0.5, 1.0, 2.0, 3.5, 0.1], np.float32)
-  figure = unit_plots.mlf_unit(x, MLFParams((0.6, 1.6)))
-  windows, potential, output = figure.axes
-  lines = [line.get_xdata()[0] for line in windows.get_lines()]
-  assert lines == [0.6, 1.6]
-  shown = [bar.get_height() for bar in output.patches]
-  np.testing.assert_array_equal(shown, mlf(x, (0.6, 1.6)))
-  first = potential.get_lines()[0].get_ydata()
-  # Level 1 fires at steps 2, 3 and 4 and starts from the reset after each.
-  np.testing.assert_allclose(first, [0.5, 1.125, 2.0, 3.5, 0.1])
-  figure.savefig(tmp_path / 'unit.png')
-  assert (tmp_path / 'unit.png').read_bytes().startswith(b'\x89PNG')
+@pytest.fixture
+def ax():
+  return Figure().subplots()
 
 
-@pytest.fixture(scope='module')
-def few_events():
-  # Timestep 1: three brighter in one corner; 2: one darker in the other.
-  return Events(
-    t=np.array([0, 10, 20, 1500]),
-    x=np.array([0, 0, 0, 3], np.uint16),
-    y=np.array([0, 0, 0, 5], np.uint16),
-    p=np.array([1, 1, 1, 0], np.uint8),
-    sensor_size=(6, 4),
-  )
+def points(line):
+  """What a line connects, without what is not finite."""
+  pairs = np.array(line.get_data(), float).T
+  return pairs[np.isfinite(pairs).all(1)].tolist()
 
 
-def test_recording_shows_events_frames_and_spikes(tmp_path, few_events):
-  spec = FrameSpec(3, 'window', 1000)
-  spikes = np.zeros((3, 2, 2, 5), np.float32)
-  spikes[1, 0, 1, 4] = 2
-  figure = event_plots.recording(
-    few_events, spec, spikes, num_levels=3, channels=(4, 1)
-  )
-  space, frames, channel_4, channel_1, bar = figure.axes
-
-  darker, brighter = (dots.get_offsets() for dots in space.collections)
-  assert (len(darker), len(brighter)) == (1, 3)
-  # In timesteps; the first column is where it is, the last one to its right.
-  np.testing.assert_allclose(brighter[:, 0], [0, 0.01, 0.02])
-  assert 1.5 < darker[0, 0] < 2.5
-
-  def pixels(axes):
-    return [image.get_array() for image in axes.get_images()]
-
-  first, second, third = pixels(frames)
-  assert first.shape == (6, 4, 3)
-  assert first[0, 0, 0] > first[0, 0, 2] and second[5, 3, 2] > second[5, 3, 0]
-  for image, event in ((first, (0, 0)), (second, (5, 3))):
-    assert np.argwhere((image < 1).any(-1)).tolist() == [list(event)]
-  assert np.all(third == 1)
-  # More events, more ink.
-  assert first[0, 0].sum() < second[5, 3].sum()
-
-  image = pixels(channel_4)[1]
-  assert np.argwhere((image != image[0, 0]).any(-1)).tolist() == [[0, 1]]
-  scale = bar.collections[-1].get_cmap()
-  np.testing.assert_array_equal(image[0, 1], scale(2)[:3])
-  np.testing.assert_array_equal(image[0, 0], scale(0)[:3])
-  assert scale.N == 4
-  assert len({bytes(np.asarray(image)) for image in pixels(channel_1)}) == 1
-
-  figure.savefig(tmp_path / 'events.png')
-  assert (tmp_path / 'events.png').read_bytes().startswith(b'\x89PNG')
+def names(axis):
+  return [label.get_text() for label in axis.get_ticklabels()]
 
 
-def test_recording_of_nothing_is_refused(few_events):
-  with pytest.raises(UserError, match='without events'):
-    event_plots.recording(
-      few_events[:0], FrameSpec(1, 'count'), np.zeros((1, 2, 2, 4)), 3
-    )
+def test_raster_shows_evenly_chosen_units_of_each_layer(ax):
+  first = np.arange(4 * 6).reshape((4, 2, 3)) % 4
+  spikes = {'first': first, 'second': np.full((4, 2), 2)}
+  assert plots.raster(spikes, rows=6, ax=ax) is ax
+  (image,) = ax.get_images()
+  units = first.reshape((4, 6))
+  # Three of six units, from the first to the last, and both of the others.
+  expected = [units[:, 0], units[:, 2], units[:, 5], [2] * 4, [2] * 4]
+  np.testing.assert_array_equal(image.get_array(), expected)
+  assert image.get_clim() == (0, 3)
+  assert names(ax.yaxis) == ['first', 'second']
+  assert ax.get_yticks().tolist() == [1.5, 4]
 
 
-@pytest.mark.parametrize(
-  ('shape', 'channels', 'message'),
-  [
-    ((2, 2, 2, 4), None, 'spikes have 2 timesteps, but there are 1 frames'),
-    ((1, 2, 2, 3), (0, 3), 'names 3, but spikes have the channels 0 to 2'),
-    ((1, 2, 2), None, r'spikes must have the axes \[time, height, width, cha'),
-  ],
-)
-def test_spikes_that_cannot_be_drawn(few_events, shape, channels, message):
-  with pytest.raises(UserError, match=message) as error:
-    event_plots.recording(
-      few_events, FrameSpec(1, 'count'), np.zeros(shape), 3, channels
-    )
-  assert '\n' not in str(error.value)
+def test_membrane_traces_mark_spikes_thresholds_and_windows(ax):
+  u = np.array([[0.2, 0.2], [0.9, 0.9], [0.4, 2.0]])
+  thresholds = (0.6, 1.6)
+  plots.membrane_traces(u, u > thresholds, thresholds, 1.0, ax)
+  filled = [
+    (line.get_color(), line.get_ydata().tolist())
+    for line in ax.get_lines()
+    if line.get_linestyle() == 'None'
+  ]
+  assert filled == [('C0', [0.9]), ('C1', [2.0])]
+  traces = [line for line in ax.get_lines() if len(line.get_xdata()) == 3]
+  for k, line in enumerate(traces):
+    np.testing.assert_array_equal(line.get_ydata(), u[:, k])
+    np.testing.assert_array_equal(np.round(line.get_xdata()), [1, 2, 3])
+  dashed = [x for x in ax.get_lines() if x.get_linestyle() == '--']
+  assert [line.get_ydata()[0] for line in dashed] == [0.6, 1.6]
+  bands = [(patch.get_y(), patch.get_height()) for patch in ax.patches]
+  np.testing.assert_allclose(bands, [(0.1, 1), (1.1, 1)])
 
 
-def test_few_channels_are_all_drawn(few_events):
-  figure = event_plots.recording(
-    few_events, FrameSpec(1, 'count'), np.zeros((1, 2, 2, 2)), 3
-  )
-  labels = [axes.get_ylabel() for axes in figure.axes]
-  assert labels[1:4] == ['frames', 'channel 0', 'channel 1']
+def test_membrane_histogram_is_a_share_with_open_ends(ax):
+  counts = np.array([[1, 2, 1, 0], [4, 0, 0, 0]])
+  plots.membrane_histogram(counts, [0.0, 0.5, 1.0], (0.6, 1.6), 1.0, ax)
+  shown = [patch.get_data() for patch in ax.patches[:2]]
+  for (values, edges, _), share in zip(shown, counts / 4, strict=True):
+    np.testing.assert_array_equal(values, share)
+    np.testing.assert_array_equal(edges, [-0.5, 0, 0.5, 1, 1.5])
 
 
-@pytest.mark.parametrize('module', [unit_plots, event_plots])
-def test_without_matplotlib_one_line_says_how_to_install_it(
-  monkeypatch, module
-):
-  monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
+def test_depth_goes_from_left_to_right_and_shortcuts_are_off_the_line(ax):
+  rate = {
+    'units1': [0.3, 0.1],
+    'layer2_0/shortcut_units': [0.9, 0.8],
+    'layer2_0/units1': [0.2, 0.0],
+  }
+  plots.rates(rate, ax)
+  level_1, beside_1, level_2, beside_2 = ax.get_lines()
+  assert points(level_1) == [[0, 0.3], [2, 0.2]]
+  assert points(level_2) == [[0, 0.1], [2, 0]]
+  assert points(beside_1) == [[1, 0.9]] and points(beside_2) == [[1, 0.8]]
+  assert beside_1.get_linestyle() == 'None'
+  assert names(ax.xaxis) == [*rate]
+  labels = ax.get_legend_handles_labels()[1]
+  assert labels == ['level 1', 'level 2']
+
+
+def test_networks_are_compared_in_the_same_axes(ax):
+  for label, share in (('K = 1', 0.6), ('K = 3', 0.5)):
+    plots.dormant({'units1': share, 'units2': share / 2}, ax, label=label)
+  assert ax.get_legend_handles_labels()[1] == ['K = 1', 'K = 3']
+  drawn = [points(line) for line in ax.get_lines() if points(line)]
+  assert drawn == [[[0, 0.6], [1, 0.3]], [[0, 0.5], [1, 0.25]]]
+  colors = {to_rgba(line.get_color()) for line in ax.get_lines()}
+  assert len(colors) == 2
+
+
+def test_gradient_norms_are_logarithmic_and_zeros_leave_a_gap(ax):
+  plots.gradient_norms({'a': 0.1, 'b': 0.0, 'c': 10.0}, ax)
+  assert points(ax.get_lines()[0]) == [[0, 0.1], [2, 10]]
+  assert ax.get_yscale() == 'log'
+
+
+def test_all_zero_gradients_can_be_drawn(ax):
+  plots.gradient_norms({'a': 0.0}, ax)
+  ax.figure.draw_without_rendering()
+  assert points(ax.get_lines()[0]) == []
+
+
+def test_many_layers_have_few_names(ax):
+  plots.dormant({f'units{i}': 0.5 for i in range(70)}, ax)
+  assert names(ax.xaxis)[0] == 'units0' and 10 <= len(names(ax.xaxis)) <= 16
+
+
+def test_confusion_counts_pairs_of_classes(ax):
+  labels = np.array([0, 0, 0, 1, 2])
+  plots.confusion(labels, np.array([0, 0, 2, 1, 2]), 4, ax)
+  written = {t.get_position(): t.get_text() for t in ax.texts}
+  assert written == {(0, 0): '2', (2, 0): '1', (1, 1): '1', (2, 2): '1'}
+  share = ax.get_images()[0].get_array()
+  np.testing.assert_allclose(share[0], [2 / 3, 0, 1 / 3, 0])
+  # A class without samples.
+  np.testing.assert_array_equal(share[3], 0)
+
+
+@pytest.fixture
+def logits():
+  return random.standard_normal((5, 40, 3))
+
+
+def test_accuracy_by_time_is_that_of_the_logits_so_far(ax, logits):
+  labels = random.integers(0, 3, 40)
+  plots.accuracy_by_time(logits, labels, ax)
+  expected = [
+    [t, np.mean(logits[:t].mean(0).argmax(-1) == labels)] for t in range(1, 6)
+  ]
+  np.testing.assert_allclose(points(ax.get_lines()[0]), expected)
+
+
+def test_latency_is_the_time_after_which_the_decision_stays(ax, logits):
+  decided = []
+  for sample in range(40):
+    path = [logits[:t, sample].sum(0).argmax() for t in range(1, 6)]
+    at = next(t for t in range(1, 6) if len({*path[t - 1 :]}) == 1)
+    decided.append(at)
+  np.testing.assert_array_equal(plots.decided_at(logits), decided)
+  assert len({*decided}) > 3
+  plots.latency(logits, ax)
+  expected = [[t, np.mean(np.array(decided) <= t)] for t in range(1, 6)]
+  np.testing.assert_allclose(points(ax.get_lines()[0]), expected)
+
+
+def test_curves_leave_out_what_a_line_lacks(ax):
+  lines = [
+    {'step': 5, 'train/loss': 2.0},
+    {'step': 7, 'activity/units1/firing_rate': 0.2},
+    {'step': 10, 'train/loss': None, 'test/loss': 1.5},
+  ]
+  plots.curves(lines, 'loss', ax, label='K = 1')
+  train, test = ax.get_lines()
+  assert points(train) == [[5, 2]] and points(test) == [[10, 1.5]]
+  assert train.get_label() == 'K = 1, train'
+
+
+@pytest.mark.parametrize('channels', [1, 2, 3, 4])
+def test_samples_are_shown_as_colours(channels):
+  axes = Figure().subplots(1, 3)
+  images = random.integers(0, 9, (2, 4, 4, channels))
+  plots.samples(images, ['a', 'b'], axes)
+  assert axes[0].figure.axes == [*axes[:2]]
+  for ax, title in zip(axes, 'ab', strict=False):
+    shown = ax.get_images()[0].get_array()
+    assert shown.shape == (4, 4, 3) and 0 <= shown.min() < shown.max() <= 1
+    assert ax.get_title() == title
+
+
+def test_new_axes_belong_to_pyplot():
+  from matplotlib import pyplot
+
+  ax = plots.dormant({'units1': 0.5})
+  assert ax.figure is pyplot.gcf()
+  pyplot.close(ax.figure)
+
+
+def test_without_matplotlib_one_line_says_how_to_install_it(monkeypatch):
   monkeypatch.setitem(sys.modules, 'matplotlib', None)
-  with pytest.raises(UserError, match=r'need matplotlib: pip install "mlf_jax'):
-    importlib.reload(module)
-
-
-def test_first_spikes_are_those_of_the_stem():
-  model = SpikingResNet((1,), (3,), num_classes=2, time_steps=4)
-  frames = np.random.default_rng(0).integers(0, 4, (2, 4, 5, 6, 2), np.uint8)
-  variables = quick.variables(model, frames)
-
-  @functools.partial(jax.jit, static_argnums=0)
-  def by_hand(train, variables, frames):
-    x = jnp.swapaxes(frames, 0, 1).astype(jnp.float32)
-    kernel = variables['params']['conv1']['kernel']
-    x = nn.Conv(3, (3, 3), padding=1, use_bias=False).apply(
-      {'params': {'kernel': kernel}}, x
-    )
-    x, _ = TDBatchNorm().apply(
-      {c: v['bn1'] for c, v in variables.items()},
-      x,
-      not train,
-      mutable='batch_stats',
-    )
-    return jnp.swapaxes(mlf(x), 0, 1)
-
-  for train in (False, True):
-    expected = by_hand(train, variables, frames)
-    found = event_plots.first_spikes(model, variables, frames, train)
-    assert found.shape == (2, 4, 5, 6, 3)
-    np.testing.assert_array_equal(found, expected)
-    assert {0, 1} <= set(np.unique(found).tolist())
+  with pytest.raises(UserError, match=r'pip install "mlf_jax\[plot\]"'):
+    plots.dormant({'units1': 0.5})
