@@ -35,6 +35,7 @@ OTHER = {
   'memory': 'balanced',
   'parallel': 'pmap',
   'log_every': 3,
+  'log_activity_every': 4,
   'eval_every_epochs': 1.0,
   'eval_batch_size': 32,
   'max_skipped_steps': 3,
@@ -104,6 +105,7 @@ def parts_of_a_run(config, augmentation_only=False):
     timeline.num_steps,
     [timeline.is_log_step(step) for step in steps],
     [timeline.is_eval(step) for step in steps],
+    [timeline.is_activity_step(step) for step in steps],
   )
   rates = make_schedule(config, 4, timeline.num_steps)
   yield [float(rates(jnp.int32(i))) for i in range(14)]

@@ -20,6 +20,9 @@ def test_evaluations_and_lines():
   assert evaluations == [8, 15]
   lines = [step for step in steps if timeline.is_log_step(step)]
   assert lines == [3, 6, 8, 9, 12, 15]
+  config.log_activity_every = 7
+  timeline = Timeline(config, steps_per_epoch=5)
+  assert [step for step in steps if timeline.is_activity_step(step)] == [7, 14]
   for step in range(16):
     later = [evaluation for evaluation in evaluations if evaluation > step]
     assert timeline.evaluations_after(step) == len(later)

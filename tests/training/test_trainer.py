@@ -155,9 +155,11 @@ class Value:
 
 @pytest.mark.parametrize('host_seconds', [0, 32])
 def test_throughput_is_samples_by_the_time_of_their_steps(host_seconds):
-  """Evaluations and checkpoints are left out, wherever lines begin and end."""
+  """Evaluations, checkpoints and looks inside are left out."""
   clock, lines, left = types.SimpleNamespace(now=0.0), {}, {}
-  config = tiny.config(num_steps=66, log_every=19, eval_every_epochs=1.0)
+  config = tiny.config(
+    num_steps=66, log_every=19, log_activity_every=20, eval_every_epochs=1.0
+  )
   timeline = Timeline(config, steps_per_epoch=22)
   seconds = lambda step: 1.0 + step % 4
 
@@ -198,6 +200,7 @@ def test_throughput_is_samples_by_the_time_of_their_steps(host_seconds):
     evaluate=take_long,
     store=mock.Mock(save=save),
     logger=logger,
+    log_activity=take_long,
     max_skipped_steps=3,
     agreed_stop=lambda: 0,
     wall_seconds=lambda: clock.now,
