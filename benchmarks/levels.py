@@ -17,8 +17,8 @@ import cases
 import numpy as np
 
 from mlf_jax import activity
-from mlf_jax.analysis.test_set import measure_test_set
-from mlf_jax.training import configured_data, restore, train
+from mlf_jax.analysis.inspection import inspect_run
+from mlf_jax.training import train
 
 THRESHOLDS = (0.6, 1.6, 2.6)
 
@@ -61,9 +61,8 @@ def _measured(name, num_levels, seed, arguments):
   accuracy = train(config, workdir=workdir)['test/accuracy']
   stored = workdir / 'levels.json'
   if not stored.exists():
-    restored = restore(workdir, 'last')
-    dataset = configured_data.load_dataset(restored.config)
-    layers, norms = measure_test_set(restored, dataset)
+    inspected = inspect_run(workdir, checkpoint='last')
+    layers, norms = inspected.activity, inspected.gradient_norms
     numbers = {
       'dormant': {p: layer.dormant_share for p, layer in layers.items()},
       'throughout': {

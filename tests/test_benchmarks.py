@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from mlf_jax import models, training
+from mlf_jax import activity, layers, models, training
 from mlf_jax.training import memory_estimate
 from tests import quick
 from tests.training import tiny as tiny_config
@@ -71,6 +71,61 @@ def test_neuron_runs(main):
 def test_step_runs(main, cases):
   code, output = main('step', '--networks=tiny', '--repetitions=2')
   assert (code, output.count('spiking / ReLU')) == (0, 2)
+
+
+def test_activity_runs(main, benchmark, monkeypatch):
+  cases, activity = benchmark('cases'), benchmark('activity')
+  config = _one_block(cases.configuration('digits'), monkeypatch)
+  monkeypatch.setattr(cases, 'configuration', lambda name: config)
+  monkeypatch.setattr(activity, 'CONFIGURATIONS', {'digits': 4 * 8})
+  code, output = main('activity', '--repetitions=2')
+  assert (code, 'every 1,000 steps' in output) == (0, True)
+
+
+def test_levels_are_tabulated_and_not_measured_twice(
+  main, benchmark, monkeypatch, tmp_path
+):
+  levels = benchmark('levels')
+
+  def train(config, workdir):
+    workdir.mkdir(exist_ok=True)
+    return {'test/accuracy': 0.5 + 0.25 * config.seed}
+
+  def inspect_run(workdir, checkpoint):
+    measured.append(workdir.name)
+    unit = layers.MLF()
+    x = np.zeros((2, 3, 4), np.float32)
+    seen = unit.observe({}, x, unit.init_state({}, x.shape[1:], x.dtype))
+    layer = activity.merge({'units1': activity.LayerActivity.of(seen)})
+    norms = {'conv1': 1.0, 'layer1_0/conv2': 3.0, 'voting': 9.0}
+    return types.SimpleNamespace(activity=layer, gradient_norms=norms)
+
+  measured = []
+  monkeypatch.setattr(levels, 'train', train)
+  monkeypatch.setattr(levels, 'inspect_run', inspect_run)
+  options = '--configs=digits', '--levels', '1', '3', '--seeds=2'
+  for _ in range(2):
+    code, output = main('levels', *options, f'--workdir={tmp_path}')
+  assert code == 0 and len(measured) == 4
+  assert '| whole network | K = 1 | K = 3 |' in output
+  assert '| test accuracy | 0.625 (0.5 to 0.75) |' in output
+  assert '| last / first | 3 (3 to 3) |' in output
+  assert '| `units1` | 1 (1 to 1) | 1 (1 to 1) |' in output
+
+
+def _one_block(config, monkeypatch):
+  """A configuration with a network of one block in place of its own."""
+
+  def build(*, num_classes, time_steps, unit, axis_name, **unused):
+    return models.SpikingResNet(
+      (1,), (2,), num_classes, time_steps, unit, axis_name=axis_name
+    )
+
+  entry = training.NetworkEntry(build)
+  monkeypatch.setitem(training.NETWORKS, 'one_block', entry)
+  new = training.default_config(model='one_block', data=config.data.name)
+  new.model.time_steps = 2
+  return new
 
 
 def test_memory_runs(main, cases, monkeypatch):

@@ -185,10 +185,11 @@ def test_parts_of_ones_own_from_a_configuration_file(capsys, tmp_path):
   assert (code, err) == (0, '') and 'finished in' in out
   # The same command says that it is finished; the run can be evaluated.
   assert 'is finished' in run(capsys, *command)[1]
-  code, out, _ = run(
-    *(capsys, 'evaluate', f'--workdir={directory}', f'--config={path}')
-  )
+  evaluate = 'evaluate', f'--workdir={directory}', f'--config={path}'
+  code, out, _ = run(capsys, *evaluate, '--cost')
   assert code == 0 and out.startswith('step 2  T = 2  test/loss')
+  assert 'layer3_0/shortcut_conv' in out and '4.6 pJ' in out
+  assert out.endswith(f'cost in {directory / "cost.json"}\n')
 
 
 @pytest.mark.filterwarnings('default:the surrogate windows')
