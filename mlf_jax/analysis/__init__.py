@@ -1,1 +1,24 @@
-"""Pictures of spiking units and recordings; needs `mlf_jax[plot]`."""
+"""Looks inside trained networks: reports, costs, and pictures.
+
+Pictures need Matplotlib: `pip install "mlf_jax[plot]"`.
+"""
+
+import importlib
+
+# Imported at first use: a report needs the modules of training, which take
+# seconds, and pictures need Matplotlib.
+_LAZY = {'report': 'run_report'}
+
+__all__ = ['report']
+
+
+def __getattr__(name: str):
+  """Imports the module that defines a name, at first use."""
+  if name not in _LAZY:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  return getattr(importlib.import_module(f'{__name__}.{_LAZY[name]}'), name)
+
+
+def __dir__() -> list[str]:
+  """Public names, those that are not imported yet among them."""
+  return __all__

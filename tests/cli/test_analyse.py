@@ -1,0 +1,57 @@
+"""`python -m mlf_jax analyse` from the command line."""
+
+import sys
+
+import pytest
+
+from mlf_jax import analysis
+from mlf_jax.cli import main
+
+
+@pytest.fixture
+def reported(monkeypatch, tmp_path):
+  """Arguments that reach `analysis.report`."""
+  calls = []
+
+  def report(*directories, **options):
+    calls.append((*directories, options))
+    return tmp_path / 'report.html'
+
+  monkeypatch.setattr(analysis, 'report', report, raising=False)
+  return calls
+
+
+def test_the_path_of_the_report_is_printed(reported, capsys, tmp_path):
+  assert main(['analyse', '--workdir', 'a']) == 0
+  assert reported == [('a', {'compare': (), 'checkpoint': 'best'})]
+  assert capsys.readouterr().out == f'report in {tmp_path}/report.html\n'
+
+
+def test_several_runs_are_compared(reported):
+  command = ['analyse', '--workdir=a', '--compare', 'b', 'c']
+  assert main([*command, '--checkpoint=last']) == 0
+  assert reported == [('a', {'compare': ['b', 'c'], 'checkpoint': 'last'})]
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ([], 'the following arguments are required: --workdir'),
+    (['--workdir=x', '--compare'], '--compare: expected at least one argument'),
+    (['--workdir=x', '--checkpoint=worst'], "invalid choice: 'worst'"),
+    (['--workdir=/nowhere'], '/nowhere/config.json does not exist'),
+  ],
+)
+def test_a_mistake_is_one_line(capsys, arguments, message):
+  assert main(['analyse', *arguments]) == 2
+  error = capsys.readouterr().err
+  assert error.startswith('error: ') and error.count('\n') == 1
+  assert message in error
+
+
+def test_without_matplotlib_one_line_says_what_to_install(monkeypatch, capsys):
+  monkeypatch.setitem(sys.modules, 'matplotlib', None)
+  assert main(['analyse', '--workdir=/nowhere']) == 2
+  assert capsys.readouterr().err == (
+    'error: pictures need Matplotlib: pip install "mlf_jax[plot]"\n'
+  )
