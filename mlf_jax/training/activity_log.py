@@ -47,7 +47,7 @@ class ActivityLog:
     normalize: Normalize,
     sample_shape: tuple[int, ...],
     parallel: DataParallel,
-    log: MetricsLog,
+    log: MetricsLog | None,
     say: Callable[[str], None],
   ):
     """Prepares the pass; it is compiled when it runs for the first time.
@@ -58,7 +58,7 @@ class ActivityLog:
       normalize: maps raw images to the network's input.
       sample_shape: shape of one sample.
       parallel: devices to run on.
-      log: gets the lines.
+      log: gets the lines; None in a process that does not write them.
       say: prints warnings.
     """
     self._model, self._sample_shape = model, sample_shape
@@ -107,7 +107,8 @@ class ActivityLog:
           'the network gradient norms alone are logged'
         )
     layers, norms = in_order(layers, self._order), in_order(norms, self._order)
-    self._log.write(step, epoch, scalars(layers, norms))
+    if self._log is not None:
+      self._log.write(step, epoch, scalars(layers, norms))
     for path, kind in problems(layers):
       if (path, kind) not in self._warned:
         self._warned.add((path, kind))
