@@ -1,5 +1,9 @@
 """Looks inside trained networks: reports, costs, and pictures.
 
+analysis.report('runs/digits')  # writes runs/digits/report.html
+run = analysis.inspect_run('runs/digits')
+rates = {path: layer.firing_rate for path, layer in run.activity.items()}
+
 Pictures need Matplotlib: `pip install "mlf_jax[plot]"`.
 """
 
@@ -7,9 +11,9 @@ import importlib
 
 # Imported at first use: a report needs the modules of training, which take
 # seconds, and pictures need Matplotlib.
-_LAZY = {'report': 'run_report'}
+_LAZY = {'inspect_run': 'inspection', 'report': 'run_report'}
 
-__all__ = ['report']
+__all__ = ['inspect_run', 'report']
 
 
 def __getattr__(name: str):

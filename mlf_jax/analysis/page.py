@@ -34,6 +34,10 @@ section > :last-child { margin-bottom: 0; }
 figure { margin: 0; max-width: 38rem; min-width: 0; }
 figcaption { font-size: .9rem; overflow-wrap: anywhere; }
 img { display: block; width: 100%; height: auto; }
+.dark { display: none; }
+@media screen and (prefers-color-scheme: dark) {
+  .light { display: none; }
+  .dark { display: block; } }
 .scroll { overflow-x: auto; margin: 0 0 .75rem; }
 table { border-collapse: collapse; font-size: .9rem; line-height: 1.4;
   font-variant-numeric: tabular-nums; }
@@ -170,8 +174,10 @@ def picture(
   width, height = size
   caption = caption[:1].upper() + caption[1:]
   text = f'\n<figcaption>{html.escape(caption)}</figcaption>' if caption else ''
-  return (
-    '<figure>\n<picture><source media="screen and (prefers-color-scheme: dark)"'
-    f' srcset="{uri(dark)}">\n<img src="{uri(light)}" width="{width}" '
-    f'height="{height}" alt="{html.escape(alt)}"></picture>{text}\n</figure>'
+  # Not <source media=...>: a browser does not choose again when it prints.
+  images = '\n'.join(
+    f'<img class="{theme}" src="{uri(png)}" width="{width}" height="{height}" '
+    f'alt="{html.escape(alt)}">'
+    for theme, png in (('light', light), ('dark', dark))
   )
+  return f'<figure>\n{images}{text}\n</figure>'

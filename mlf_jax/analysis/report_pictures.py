@@ -88,7 +88,7 @@ def confusion(groups: Sequence[Group], painter: Painter) -> list[str]:
         draw,
         f'Confusion matrix: {(~wrong).sum()} of {len(labels)} samples on the '
         f'diagonal; {worst}.',
-        labelled(group, groups, 'test samples'),
+        labelled(group, groups, 'numbers of test samples'),
         height=4.2,
       )
     )
@@ -109,8 +109,9 @@ def most_confidently_wrong(
     if not wrong.size:
       continue
     images = test.images[wrong]
-    if images.ndim == 5:  # Events of all frames.
-      images = images.sum(1, dtype=int)
+    if images.ndim == 5:  # Of a recording the frame with the most events.
+      most = images.sum((2, 3, 4), dtype=int).argmax(1)
+      images = images[np.arange(len(images)), most]
     titles = [
       f'{test.labels[i]} as {predictions[i]}, {probability[i]:.0%}'
       for i in wrong

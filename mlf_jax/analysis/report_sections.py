@@ -49,7 +49,8 @@ def _mistakes(groups, painter):
   text = page.paragraph(
     'A row of the confusion matrix holds the test samples of one class. The '
     'images are the mistakes of which the network is most certain: the true '
-    'class, the class it is taken for, and the probability of that class.'
+    'class, the class it is taken for, and the probability of that class. Of a '
+    'recording the frame with the most events is shown.'
   )
   return text + _arranged(
     groups,

@@ -107,7 +107,7 @@ def _in_words(run):
     yield 'No gradient reaches the first layer.'
     return
   verdict = 'neither vanishes nor explodes'
-  if not 0.1 <= ratio <= 10:
+  if not 0.01 <= ratio <= 100:
     verdict = 'vanishes' if ratio < 1 else 'explodes'
   yield (
     f'The gradient of the first layer is {ratio:.2g} times that of the last '

@@ -65,9 +65,9 @@ def test_one_run_in_words():
 @pytest.mark.parametrize(
   ('norms', 'words_'),
   [
-    ((0.01, 1.0), 'it vanishes'),
-    ((100.0, 1.0), 'it explodes'),
-    ((0.5, 1.0), 'it neither vanishes nor explodes'),
+    ((0.001, 1.0), 'it vanishes'),
+    ((1000.0, 1.0), 'it explodes'),
+    ((12.0, 1.0), 'it neither vanishes nor explodes'),
     ((0.0, 1.0), 'No gradient reaches the first layer'),
     ((0.0, 0.0), 'No gradient reaches the first layer'),
   ],
