@@ -164,7 +164,9 @@ def _difference(subject, values, form, words):
   """Says whether the last group's values differ from the first group's."""
   text = '; '.join(f'{label}: {spread(v, form)}' for label, v in values)
   (first_label, first), (last_label, last) = values[0], values[-1]
-  if min(last) > max(first):
+  if not np.isfinite([*first, *last]).all():
+    verdict = f'cannot be compared between {first_label} and {last_label}'
+  elif min(last) > max(first):
     verdict = f'{words[0]} with {last_label} than with {first_label}'
   elif max(last) < min(first):
     verdict = f'{words[1]} with {last_label} than with {first_label}'

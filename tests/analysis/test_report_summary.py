@@ -98,6 +98,8 @@ def test_groups_differ_if_their_seeds_do_not_overlap():
   overlap = words(one, group('K = 3', 0.55, 0.9))
   assert 'Test accuracy does not differ clearly between K = 1' in overlap
   assert 'One run each' not in text
+  dead = Group('dead', [run(norms=(0.0, 0.0))])
+  assert 'cannot be compared between K = 1 and dead' in words(one, dead)
   assert 'One run each' in words(Group('a', [run()]), Group('b', [run()]))
 
 
