@@ -87,7 +87,7 @@ def depth_order(model: nn.Module, inputs: Num[Array, 'batch ...']) -> list[str]:
 
   # At initialisation there are no loops over blocks.
   with nn.intercept_methods(intercept):
-    jax.eval_shape(model.init, jax.random.key(0), inputs)
+    jax.eval_shape(lambda x: model.init(jax.random.key(0), x), inputs)
   return list(dict.fromkeys(paths))
 
 
