@@ -42,14 +42,8 @@ def frames(**changes):
 @pytest.mark.parametrize(
   ('config', 'numbers_of_devices'),
   [
-    pytest.param(tiny.config(), (4, 8), id='ds'),
     pytest.param(frames(model__residual='plain'), (8,), id='plain-frames'),
-    pytest.param(*(frames(), (4, 8)), id='ds-frames', marks=pytest.mark.slow),
-    pytest.param(
-      *(tiny.config(model__residual='plain'), (4, 8)),
-      id='plain',
-      marks=pytest.mark.slow,
-    ),
+    pytest.param(*(tiny.config(), (4, 8)), id='ds', marks=pytest.mark.slow),
   ],
 )
 def test_all_reduces_are_those_of_any_number_of_devices(
