@@ -1,11 +1,15 @@
 """`python -m mlf_jax analyse` from the command line."""
 
+import pathlib
+import re
 import sys
 
 import pytest
 
 from mlf_jax import analysis
 from mlf_jax.cli import main
+
+PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'silent.md'
 
 
 @pytest.fixture
@@ -55,3 +59,22 @@ def test_without_matplotlib_one_line_says_what_to_install(monkeypatch, capsys):
   assert capsys.readouterr().err == (
     'error: pictures need Matplotlib: pip install "mlf_jax[plot]"\n'
   )
+
+
+def test_commands_of_the_page_about_silent_networks_are_understood(
+  capsys, monkeypatch, tmp_path
+):
+  monkeypatch.chdir(tmp_path)
+  blocks = re.findall(r'```sh\n(.*?)```', PAGE.read_text(), re.DOTALL)
+  commands = [line for block in blocks for line in block.splitlines()]
+  assert len(commands) > 8
+  for command in commands:
+    words = command.split()
+    if words[1] == 'train.py':
+      assert main(['train', *words[2:], '--help']) == 0
+      assert f'{words[2]}\n' in capsys.readouterr().out
+    else:
+      assert words[:4] == ['python', '-m', 'mlf_jax', 'analyse']
+      # There is no such run here; a misspelt argument would say otherwise.
+      assert main(words[3:]) == 2
+      assert f'{words[5]}/config.json does not exist' in capsys.readouterr().err
