@@ -23,6 +23,8 @@ if typing.TYPE_CHECKING:
 _MOST_TICKS = 16
 # Most classes whose counts are written into a confusion matrix.
 _MOST_COUNTS = 12
+# Least share beyond the ends of a histogram that is worth a word.
+_LEAST_BEYOND = 0.005
 
 
 def require_matplotlib() -> None:
@@ -134,8 +136,8 @@ def membrane_histogram(
 
   Args:
     counts: `LayerActivity.membranes`: the first bin is what lies below the
-      first edge, the last what lies above the last; they are drawn as wide as
-      their neighbours.
+      first edge, the last what lies above the last; their shares, over all
+      levels, are written at the ends.
     edges: potentials between the bins.
     thresholds: firing threshold of each level, a dashed line.
     width: width of the surrogate window around each threshold, a band; 0 for
@@ -143,11 +145,21 @@ def membrane_histogram(
     ax: axes to draw into.
   """
   ax = _axes(ax)
-  first, *_, last = edges
-  ends = [2 * first - edges[1], *edges, 2 * last - edges[-2]]
-  for k, of_level in enumerate(np.asarray(counts)):
-    share = of_level / max(1, of_level.sum())
-    ax.stairs(share, ends, color=f'C{k}', label=f'level {k + 1}', lw=1.2)
+  counts = np.asarray(counts)
+  shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
+  for k, share in enumerate(shares[:, 1:-1]):
+    ax.stairs(share, edges, color=f'C{k}', label=f'level {k + 1}', lw=1.2)
+  below, *_, above = shares.mean(0)
+  for share, text, place in ((below, 'below', 0), (above, 'above', 1)):
+    if share >= _LEAST_BEYOND:
+      ax.annotate(
+        f'{share:.0%} {text}',
+        (place, 1),
+        xycoords='axes fraction',
+        ha='right' if place else 'left',
+        va='top',
+        fontsize='small',
+      )
   _draw_windows(thresholds, width, ax.axvline, ax.axvspan)
   ax.set(xlabel='membrane potential', ylabel='share')
   return ax

@@ -225,7 +225,7 @@ def membranes(groups: Sequence[Group], painter: Painter) -> list[str]:
   low = min(group.first.edges[0] for group in groups)
   high = max(group.first.edges[-1] for group in groups)
   top = max(
-    (layer.membranes / layer.membranes.sum(1, keepdims=True)).max()
+    (layer.membranes / layer.membranes.sum(1, keepdims=True))[:, 1:-1].max()
     for group in groups
     for name, layer in group.first.activity.items()
     if name in _three(group.first.activity)
@@ -242,7 +242,7 @@ def membranes(groups: Sequence[Group], painter: Painter) -> list[str]:
           run.activity[name].membranes, run.edges, *_windows(run), ax=ax
         )
         ax.set_title(name, loc='left', fontsize='medium')
-        ax.set(xlim=(low, high), ylim=(0, 1.05 * top))
+        ax.set(xlim=(low, high), ylim=(0, 1.2 * top or 1))
         ax.label_outer()
       _legend_above(figure)
 

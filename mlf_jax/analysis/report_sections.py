@@ -90,8 +90,8 @@ def _by_depth(groups, painter):
     'A unit is dormant at a timestep if no level has its membrane potential in '
     'its surrogate window: it then gets no gradient of that timestep. Hollow '
     'points are projections of shortcuts. '
-    'Thresholds are dashed in the histograms, windows are bands; what lies '
-    f'further out is counted in the outermost bins. {explained}'
+    'Thresholds are dashed in the histograms, windows are bands; how much lies '
+    f'beyond their ends is written there. {explained}'
   )
   text += _arranged(
     groups,

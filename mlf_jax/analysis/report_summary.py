@@ -92,7 +92,7 @@ def _in_words(run):
     yield f'The inside of the units is not shown: {run.unobserved}.'
   else:
     yield (
-      f'Per unit and timestep {_firing_rate(run):.3f} of {_levels(run)} fire; '
+      f'Per unit and timestep {_firing_rate(run):.3f} of {_levels(run)}; '
       f'{_of_units(run, "never_fires_share"):.0%} of the units never fire on '
       f'the test samples, {_of_units(run, "always_fires_share"):.0%} always do.'
     )
@@ -105,6 +105,9 @@ def _in_words(run):
   ratio = _first_to_last(run)
   if not ratio or math.isnan(ratio):
     yield 'No gradient reaches the first layer.'
+    return
+  if math.isinf(ratio):
+    yield 'No gradient reaches the last hidden layer.'
     return
   verdict = 'neither vanishes nor explodes'
   if not 0.01 <= ratio <= 100:
@@ -227,4 +230,4 @@ def _energy_to_relu(run):
 
 def _levels(run):
   number = max(layer.num_levels for layer in run.activity.values())
-  return f'{number} level{"s" * (number > 1)}'
+  return f'{number} levels fire' if number > 1 else '1 level fires'

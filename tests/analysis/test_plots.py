@@ -64,13 +64,15 @@ def test_membrane_traces_mark_spikes_thresholds_and_windows(ax):
   np.testing.assert_allclose(bands, [(0.1, 1), (1.1, 1)])
 
 
-def test_membrane_histogram_is_a_share_with_open_ends(ax):
+def test_membrane_histogram_is_a_share_and_says_what_lies_beyond(ax):
   counts = np.array([[1, 2, 1, 0], [4, 0, 0, 0]])
   plots.membrane_histogram(counts, [0.0, 0.5, 1.0], (0.6, 1.6), 1.0, ax)
   shown = [patch.get_data() for patch in ax.patches[:2]]
   for (values, edges, _), share in zip(shown, counts / 4, strict=True):
-    np.testing.assert_array_equal(values, share)
-    np.testing.assert_array_equal(edges, [-0.5, 0, 0.5, 1, 1.5])
+    np.testing.assert_array_equal(values, share[1:-1])
+    np.testing.assert_array_equal(edges, [0, 0.5, 1])
+  # Of both levels together five of eight; nothing above.
+  assert [text.get_text() for text in ax.texts] == ['62% below']
 
 
 def test_depth_goes_from_left_to_right_and_shortcuts_are_off_the_line(ax):

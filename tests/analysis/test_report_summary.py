@@ -56,7 +56,7 @@ def test_one_run_in_words():
   text = words(Group('digits', [run(layers=layers)]))
   assert '75 of 100 test samples are classified correctly' in text
   # Pairs count alike, whatever layer they belong to.
-  assert f'{(200 + 1200) / 4000:.3f} of 1 level fire' in text
+  assert f'{(200 + 1200) / 4000:.3f} of 1 level fires' in text
   assert f'{(700 + 300) / 4000:.0%} of the (unit, timestep) pairs' in text
   assert '2 times that of the last hidden layer' in text
   assert 'silent' not in text and 'saturated' not in text
@@ -69,6 +69,7 @@ def test_one_run_in_words():
     ((1000.0, 1.0), 'it explodes'),
     ((12.0, 1.0), 'it neither vanishes nor explodes'),
     ((0.0, 1.0), 'No gradient reaches the first layer'),
+    ((1.0, 0.0), 'No gradient reaches the last hidden layer'),
     ((0.0, 0.0), 'No gradient reaches the first layer'),
   ],
 )
