@@ -27,7 +27,8 @@ SILENT, SATURATED = 0.001, 0.9
 _ADVICE = {
   'silent': (
     'layers after it learn nothing from the input; usual remedies: a lower '
-    'config.optimizer.learning_rate, lower config.unit.thresholds, and '
+    'config.optimizer.weight_decay, which shrinks the gain of the '
+    'normalisation, a lower config.optimizer.learning_rate, and '
     'config.model.normalize_input=True for sparse frames'
   ),
   'saturated': (

@@ -146,7 +146,7 @@ def test_silent_and_saturated_layers_are_named_once(monkeypatch):
     log.write(step, 1, None, None)
   silent, saturated, later = said
   assert 'units1 is silent at step 10 (firing rate 0.0009 of 2)' in silent
-  assert 'config.unit.thresholds' in silent
+  assert 'config.optimizer.weight_decay' in silent
   assert 'units2 is saturated at step 20 (firing rate 1.9100 of 2)' in saturated
   assert 'units1 is saturated at step 30' in later
   assert all('\n' not in line for line in said)
