@@ -228,6 +228,9 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__.partition('\n\n')[0])
   parser.add_argument('--faults', type=int, default=50)
   parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument(
+    '--processes', type=int, choices=(1, 2), help='in each round this many'
+  )
   arguments = parser.parse_args()
   print(cases.machine(), flush=True)
   draw, began = random.Random(arguments.seed), time.monotonic()
@@ -240,8 +243,8 @@ def main():
     unharmed = {}
     left, number = arguments.faults, 0
     while left:
-      # Every third round, the second one first, in two processes.
-      count = 2 if number % 5 in (1, 3) else 1
+      # Two rounds of five in two processes.
+      count = arguments.processes or (2 if number % 5 in (1, 3) else 1)
       if count not in unharmed:
         calm = Run(root / f'calm-{count}', root, count)
         finish(calm)

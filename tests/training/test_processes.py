@@ -136,19 +136,15 @@ def test_stopped_runs_continue_in_other_numbers_of_processes(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('victim', [0, 1])
 def test_the_others_of_a_killed_process_stop_within_a_minute(
-  tmp_path, config_file, victim
+  tmp_path, config_file
 ):
   arguments = 'train', config_file, f'--workdir={tmp_path / "run"}'
-  started = in_processes.start(
-    2, *arguments, signals={victim: (20, signal.SIGKILL)}
-  )
-  started[victim].wait(timeout=120)
+  started = in_processes.start(2, *arguments, signals={1: (20, signal.SIGKILL)})
+  started[1].wait(timeout=120)
   began = time.monotonic()
   ended = in_processes.wait(started)
   assert time.monotonic() - began < 60
-  assert ended[victim].code == -signal.SIGKILL
-  assert ended[1 - victim].code != 0
+  assert ended[1].code == -signal.SIGKILL and ended[0].code
   # What was saved is intact, and one process can go on with it.
   train(long_config(), workdir=tmp_path / 'run')
