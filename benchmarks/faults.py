@@ -136,14 +136,14 @@ class Run:
 
   def content(self) -> tuple[list[dict], dict]:
     """Metrics without timings, and the state of the last checkpoint."""
-    lines = map(json.loads, (self.workdir / 'metrics.jsonl').open())
+    lines = (self.workdir / 'metrics.jsonl').read_text().splitlines()
     metrics = [
       {k: v for k, v in line.items() if k != 'train/samples_per_second'}
-      for line in lines
+      for line in map(json.loads, lines)
     ]
     last = max(int(p.name) for p in self.checkpoints.iterdir())
-    reader = ocp.StandardCheckpointer()
-    return metrics, reader.restore(self.checkpoints / f'{last}' / 'state')
+    with ocp.StandardCheckpointer() as reader:
+      return metrics, reader.restore(self.checkpoints / f'{last}' / 'state')
 
 
 def wait_for(condition, processes, seconds=300) -> bool:

@@ -65,10 +65,10 @@ def _curve(dtype, seed, arguments):
   config.num_steps = arguments.steps
   workdir = arguments.workdir / f'{arguments.config}-{dtype}-seed{seed}'
   train(config, workdir=workdir)
-  lines = map(json.loads, (workdir / 'metrics.jsonl').open())
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
   return [
     [line[n] for n in ('step', 'train/loss', 'test/loss', 'test/accuracy')]
-    for line in lines
+    for line in map(json.loads, lines)
     if 'test/loss' in line
   ]
 
