@@ -51,7 +51,7 @@ def get_config():
   config = default_config(data='cifar10')
   config.model.depth, config.model.widths = 8, (4, 6, 8)
   config.model.time_steps = 2
-  config.batch_size, config.num_epochs = 32, 4
+  config.batch_size, config.num_epochs = 32, 2
   config.eval_every_epochs, config.log_every = 0.25, 4
   config.augment.flip = False
   config.keep_checkpoints = 2
@@ -179,7 +179,7 @@ def strike(run: Run, kind: str, draw: random.Random) -> bool:
     time.sleep(draw.uniform(0, 0.2))
   else:
     # Anywhere from the first step after the start to some way ahead.
-    before = run.step() + draw.randrange(0, 40)
+    before = run.step() + draw.randrange(0, 20)
     there = wait_for(lambda: run.step() > before, processes)
     time.sleep(draw.uniform(0, 0.3))
   there = there and victim.poll() is None
