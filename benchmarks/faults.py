@@ -125,7 +125,7 @@ class Run:
     return started
 
   def output(self) -> str:
-    """What the processes have printed so far."""
+    """Returns the output of the processes so far."""
     return (self._folder / 'output').read_text()
 
   def step(self) -> int:

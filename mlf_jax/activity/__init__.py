@@ -1,4 +1,4 @@
-"""What happens inside a network: firing rates, dormant units, gradients.
+"""Activity inside a network: firing rates, dormant units, gradients.
 
 layers = activity.measure(model, variables, images)
 layers['layer1_0/units2'].dormant_share

@@ -1,4 +1,4 @@
-"""How much of the gradient reaches each layer."""
+"""Gradient norms by layer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -262,7 +262,7 @@ class Synapses:
 
   @property
   def takes_spikes(self) -> bool:
-    """Whether the input is spikes, or means of four."""
+    """True for an input of spikes, or of means of four spikes."""
     return bool(self.is_whole or self.is_quarters)
 
   @property

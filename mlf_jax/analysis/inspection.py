@@ -66,7 +66,7 @@ class Inspection(NamedTuple):
 
   @property
   def knows_every_timestep(self) -> bool:
-    """Whether there are logits of every timestep."""
+    """True if there are logits of every timestep."""
     return len(self.logits) == self.config.model.time_steps
 
   @property

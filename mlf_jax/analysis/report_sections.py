@@ -262,7 +262,7 @@ def _what_was_run(groups):
 
 
 def _facts(group):
-  """What is known of a run beside its configuration."""
+  """Facts about a run that its configuration does not hold."""
   run = group.first
   result, dataset = run.result, run.dataset
   facts = {

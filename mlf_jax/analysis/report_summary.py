@@ -73,14 +73,14 @@ def summary(groups: Sequence[Group]) -> str:
 
 
 def sentences(groups: Sequence[Group]) -> Iterator[str]:
-  """What to know of a run, or how several differ, in plain words."""
+  """Sentences about one run, or about the differences of several."""
   if len(groups) > 1:
     return _comparison(groups)
   return _in_words(groups[0].first)
 
 
 def _in_words(run):
-  """What a reader should know of one run."""
+  """Sentences about one run."""
   labels = run.dataset.test.labels
   right = int((run.predictions == labels).sum())
   yield (

@@ -56,7 +56,7 @@ class AllReduces:
 
 @dataclasses.dataclass(frozen=True)
 class StepCosts:
-  """What a training step takes of a device, by `compiled.cost_analysis()`.
+  """Costs of a training step on one device, by `compiled.cost_analysis()`.
 
   Attributes:
     flops: floating-point operations.

@@ -1,4 +1,4 @@
-"""What is captured, in which order, in loops over blocks; what cannot be."""
+"""Captures hold every layer in order, in loops over blocks too."""
 
 import flax.linen as nn
 import jax

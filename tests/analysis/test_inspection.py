@@ -1,4 +1,4 @@
-"""What a report is made of equals what the functions for each part return."""
+"""An inspection holds the numbers that the function of each part returns."""
 
 import jax
 import jax.numpy as jnp

@@ -21,7 +21,7 @@ def ax():
 
 
 def points(line):
-  """What a line connects, without what is not finite."""
+  """Finite points of a line."""
   pairs = np.array(line.get_data(), float).T
   return pairs[np.isfinite(pairs).all(1)].tolist()
 

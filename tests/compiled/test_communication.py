@@ -1,4 +1,4 @@
-"""What devices say to each other in a step: all-reduces, and how many."""
+"""A step communicates by all-reduces alone, and by few of them."""
 
 import collections
 import re
