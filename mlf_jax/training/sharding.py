@@ -76,17 +76,16 @@ class DataParallel:
     )
     self.divided = NamedSharding(self._mesh, PartitionSpec(AXIS))
     self.replicated = NamedSharding(self._mesh, PartitionSpec())
+    # Devices stand in the order of their processes.
+    here = jax.process_index()
+    own = [device.process_index == here for device in self._devices]
+    self._first_own, self._num_own = own.index(True), sum(own)
 
   def rows(self, batch_size: int) -> slice:
     """The rows of a batch that the devices of this process compute."""
-    # Devices stand in the order of their processes.
-    own = [
-      i
-      for i, device in enumerate(self._devices)
-      if device.process_index == jax.process_index()
-    ]
     per_device = batch_size // self.num_devices
-    return slice(own[0] * per_device, (own[-1] + 1) * per_device)
+    first = self._first_own * per_device
+    return slice(first, first + self._num_own * per_device)
 
   def shard_batch(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     """Sends each device its part of a batch.
