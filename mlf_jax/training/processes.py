@@ -1,22 +1,19 @@
-"""The processes of a run: how they start, compare, agree and stop together.
+"""The processes of a run: they join, compare settings and share errors.
 
 JAX runs the same program in every process; a device belongs to one of them. The
 first process, number 0, reports and writes. All of this works, and costs
 nothing, in a run of one process too.
 """
 
-import collections
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
 from mlf_jax.errors import UserError
-from mlf_jax.training.sharding import DataParallel
 
 Value = TypeVar('Value')
 
@@ -151,43 +148,6 @@ def require_same(settings: Mapping[str, Any]) -> None:
     raise UserError(
       f'the processes of a run need the same command: {"; ".join(differences)}'
     )
-
-
-class AgreedStop:
-  """Lets all processes stop after the same step, whichever got the signal.
-
-  A signal reaches the processes at different steps, or only one of them. After
-  each step all of them exchange what they got, and act some steps later on what
-  they then know to be the same, without waiting for the devices in between.
-  """
-
-  def __init__(
-    self, received: Sequence[int], parallel: DataParallel, delay: int
-  ):
-    """Gets ready to exchange.
-
-    Args:
-      received: gets the numbers of the signals as they arrive.
-      parallel: the devices of all processes.
-      delay: steps between an exchange and the decision.
-    """
-    self._received = received
-    self._parallel = parallel
-    self._delay = delay
-    self._under_way = collections.deque()
-    self._largest = jax.jit(jnp.max, out_shardings=parallel.replicated)
-
-  def __call__(self) -> int:
-    """The signal that ends the run after this step in all processes, or 0."""
-    own = max(self._received, default=0)
-    if jax.process_count() == 1:
-      return own
-    rows = self._parallel.rows(self._parallel.num_devices)
-    each = np.full(rows.stop - rows.start, own, np.int32)
-    self._under_way.append(self._largest(self._parallel.shard_batch(each)))
-    if len(self._under_way) <= self._delay:
-      return 0
-    return int(jax.device_get(self._under_way.popleft()))
 
 
 def _raise_first(messages):

@@ -8,9 +8,8 @@ import math
 import os
 import pathlib
 import platform
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import ml_collections
@@ -18,7 +17,7 @@ import ml_collections
 from mlf_jax import data
 from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
-from mlf_jax.training import configured_data, processes
+from mlf_jax.training import configured_data, processes, stop_signals
 from mlf_jax.training import workdir as workdir_lib
 from mlf_jax.training.activity_log import ActivityLog
 from mlf_jax.training.checkpoint import CheckpointStore
@@ -201,13 +200,14 @@ def _train(config, dataset, workdir):
         )
       )
 
+    normalize = configured_data.normalizer(config, dataset)
     compile_began = time.monotonic()
     step_fn = functools.partial(
       train_step,
       model=model,
       optimizer=optimizer,
       config=config,
-      normalize=configured_data.normalizer(config, dataset),
+      normalize=normalize,
     )
     compiled_step = (
       parallel.parallelize(step_fn, donate=True)
@@ -220,7 +220,6 @@ def _train(config, dataset, workdir):
 
     # --- Train ---
     progress = stack.enter_context(Progress(timeline.num_steps, start_step))
-    normalize = configured_data.normalizer(config, dataset)
     activity_log = ActivityLog(
       config, model, normalize, sample_shape, parallel, log, progress.say
     )
@@ -239,8 +238,10 @@ def _train(config, dataset, workdir):
         step, timeline.epoch(step), state, batch_of(step)
       ),
       max_skipped_steps=config.max_skipped_steps,
-      agreed_stop=processes.AgreedStop(
-        stack.enter_context(_stop_signals()), parallel, _STEPS_IN_FLIGHT
+      agreed_stop=stop_signals.AgreedStop(
+        stack.enter_context(stop_signals.received_signals()),
+        parallel,
+        _STEPS_IN_FLIGHT,
       ),
       wall_seconds=lambda: time.monotonic() - began,
     )
@@ -410,26 +411,3 @@ def _accuracy_line(result):
     f'test/accuracy {result["test/accuracy"]:.4f} '
     f'(best {result["best/test/accuracy"]:.4f} at step {result["best/step"]})'
   )
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-  """Collects SIGINT and SIGTERM; a second one has its usual effect."""
-  received: list[int] = []
-
-  def receive(number, frame):
-    del frame
-    received.append(number)
-    signal.signal(number, before[number])
-
-  before = {}
-  try:
-    for number in (signal.SIGINT, signal.SIGTERM):
-      before[number] = signal.signal(number, receive)
-  except ValueError:  # Not in the main thread: the caller handles signals.
-    pass
-  try:
-    yield received
-  finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)
