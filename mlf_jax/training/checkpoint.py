@@ -1,7 +1,6 @@
 """Checkpoints of a run: saved in the background, verified when read back."""
 
 import contextlib
-import hashlib
 import json
 import logging
 import math
@@ -16,9 +15,8 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from mlf_jax.data import io
 from mlf_jax.errors import UserError
-from mlf_jax.training import processes
+from mlf_jax.training import file_sums, processes
 
 State = TypeVar('State')
 Which = Literal['last', 'best']
@@ -26,9 +24,8 @@ Metrics = dict[str, float] | None
 
 RANKED_BY = 'test/accuracy'
 
-# The file of a checkpoint that lists the SHA-256 of the others, as the command
-# `sha256sum` writes and checks it.
-SUMS = 'SHA256SUMS'
+# Items of a checkpoint; files beside them may still change while it is saved.
+_ITEMS = 'record', 'state'
 # Orbax's name of the file that holds a JSON value.
 _JSON_FILE = 'metadata'
 
@@ -276,8 +273,7 @@ class CheckpointStore(contextlib.AbstractContextManager):
     # It ties the arrays to the devices that they were on: without it, programs
     # on any other devices can read them.
     (folder / 'state' / '_sharding').unlink(missing_ok=True)
-    lines = (f'{_sha256(folder / name)}  {name}\n' for name in _content(folder))
-    io.write_atomically(folder / SUMS, ''.join(lines).encode())
+    file_sums.write(folder, _ITEMS)
 
   def _choose(self, which: Which) -> tuple[int | None, Metrics]:
     """Finds the checkpoint to read, and moves corrupt ones out of the way."""
@@ -291,8 +287,12 @@ class CheckpointStore(contextlib.AbstractContextManager):
       candidates.sort(key=lambda step: step != best)
     for step in candidates:
       try:
-        _verify(self._path(step))
-      except _CorruptError as error:
+        file_sums.verify(self._path(step), _ITEMS)
+      except PermissionError as error:
+        raise UserError(
+          f'cannot read the checkpoint {self._path(step)}: {error.strerror}'
+        ) from error
+      except file_sums.DamagedError as error:
         if not self._path(step).exists():
           # The process that writes has just replaced it by a later one.
           self._reload()
@@ -328,48 +328,9 @@ class CheckpointStore(contextlib.AbstractContextManager):
     self._warn(line)
 
 
-class _CorruptError(Exception):
-  """A checkpoint is there, but damaged."""
-
-
 def _accuracy(metrics: Metrics) -> float | None:
   accuracy = (metrics or {}).get(RANKED_BY, math.nan)
   return None if math.isnan(accuracy) else accuracy
-
-
-def _sha256(path: pathlib.Path) -> str:
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
-def _content(folder: pathlib.Path) -> list[str]:
-  """Names of the files of a checkpoint that hold its content."""
-  return sorted(
-    str(path.relative_to(folder))
-    for item in ('record', 'state')
-    for path in (folder / item).rglob('*')
-    if path.is_file()
-  )
-
-
-def _verify(folder: pathlib.Path) -> None:
-  """Compares the files of a checkpoint with their sums."""
-  try:
-    lines = (folder / SUMS).read_text().splitlines()
-    sums = {name: digest for digest, name in (s.split('  ', 1) for s in lines)}
-    for name in sorted(sums.keys() | {*_content(folder)}):
-      if _sha256(folder / name) != sums.get(name):
-        raise _CorruptError(f'does not match its SHA-256 sum: {name}')
-  except PermissionError as error:
-    raise UserError(
-      f'cannot read the checkpoint {folder}: {error.strerror}'
-    ) from error
-  except (OSError, ValueError) as error:
-    name = pathlib.Path(getattr(error, 'filename', None) or SUMS).name
-    reason = getattr(error, 'strerror', None) or 'damaged'
-    raise _CorruptError(f'cannot be read: {name}: {reason}') from error
-  if not sums:
-    raise _CorruptError(f'cannot be read: {SUMS} is empty')
 
 
 def _layout(tree: Any) -> dict[str, str]:
