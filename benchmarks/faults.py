@@ -158,11 +158,12 @@ def wait_for(condition, processes, seconds=300) -> bool:
   return True
 
 
-def strike(run: Run, kind: str, draw: random.Random) -> bool:
+def strike(run: Run, kind: str, draw: random.Random) -> float | None:
   """Starts a run and lets one fault happen.
 
   Returns:
-    True if it happened while the run was under way.
+    Seconds from the signal until the last process ended; None if the run was
+    over before.
   """
   processes = run.start()
   victim = draw.choice(processes)
@@ -189,18 +190,15 @@ def strike(run: Run, kind: str, draw: random.Random) -> bool:
   began = time.monotonic()
   for process in processes:
     process.wait(MOST_SECONDS)
-  strike.slowest = max(strike.slowest, time.monotonic() - began)
+  seconds = time.monotonic() - began
   if there and kind.startswith('SIGTERM'):
     codes = {process.returncode for process in processes}
     # A signal near the last step finds the run finished.
     if codes == {0}:
-      return False
+      return None
     if codes != {128 + signal.SIGTERM}:
       raise RuntimeError(f'exit codes {codes} after SIGTERM:\n{run.output()}')
-  return there
-
-
-strike.slowest = 0.0
+  return seconds if there else None
 
 
 def same(one, other) -> bool:
@@ -241,7 +239,7 @@ def main():
     os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(root / 'cache'))
     write_archive(root)
     unharmed = {}
-    left, number = arguments.faults, 0
+    left, number, slowest = arguments.faults, 0, 0.0
     while left:
       # Two rounds of five in two processes.
       count = arguments.processes or (2 if number % 5 in (1, 3) else 1)
@@ -251,8 +249,10 @@ def main():
         unharmed[count] = calm.content()
       run, faults = Run(root / f'{number}', root, count), []
       for kind in KINDS[:left]:
-        if strike(run, kind, draw):
+        seconds = strike(run, kind, draw)
+        if seconds is not None:
           faults.append((kind, count))
+          slowest = max(slowest, seconds)
       finish(run)
       good = same(run.content(), unharmed[count])
       tried.update(faults)
@@ -269,7 +269,7 @@ def main():
     print(f'| {kind} | {count} | {times} | {survived[kind, count]} |')
   print(
     f'\n{survived.total()} of {tried.total()} survived, bit for bit; the last '
-    f'process ended at most {strike.slowest:.0f} s after a signal; '
+    f'process ended at most {slowest:.0f} s after a signal; '
     f'{time.monotonic() - began:.0f} s'
   )
   return 0 if survived == tried else 1

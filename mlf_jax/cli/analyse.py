@@ -1,6 +1,6 @@
 """`python -m mlf_jax analyse`: a report of runs, with pictures."""
 
-from mlf_jax.cli.configuration import from_file
+from mlf_jax.cli.configuration import add_run, from_file
 
 
 def add_command(commands) -> None:
@@ -13,7 +13,7 @@ def add_command(commands) -> None:
     'pip install "mlf_jax[plot]".',
     allow_abbrev=False,
   )
-  parser.add_argument('--workdir', required=True, help='directory of the run')
+  add_run(parser)
   parser.add_argument(
     '--compare',
     nargs='+',
@@ -22,18 +22,7 @@ def add_command(commands) -> None:
     help='directories of further runs, shown beside it; runs that differ in '
     'their seed only are shown together',
   )
-  parser.add_argument(
-    '--checkpoint',
-    choices=('best', 'last'),
-    default='best',
-    help='which checkpoint (best: highest test accuracy)',
-  )
-  parser.add_argument(
-    '--config',
-    help='configuration file that registers parts of your own, such as a unit, '
-    'with which the runs were trained',
-  )
-  parser.set_defaults(command_function=_analyse, takes_fields=False)
+  parser.set_defaults(command_function=_analyse)
 
 
 def _analyse(arguments):

@@ -30,6 +30,23 @@ def add_config(parser: argparse.ArgumentParser) -> None:
   parser.set_defaults(takes_fields=True)
 
 
+def add_run(parser: argparse.ArgumentParser) -> None:
+  """Adds `--workdir`, `--checkpoint` and `--config` of a trained run."""
+  parser.add_argument('--workdir', required=True, help='directory of the run')
+  parser.add_argument(
+    '--checkpoint',
+    choices=('best', 'last'),
+    default='best',
+    help='which checkpoint (best: highest test accuracy)',
+  )
+  parser.add_argument(
+    '--config',
+    help='configuration file that registers parts of your own, such as a unit, '
+    'with which the run was trained',
+  )
+  parser.set_defaults(takes_fields=False)
+
+
 def config_of(arguments: argparse.Namespace) -> ml_collections.ConfigDict:
   """The configuration that the command line asks for.
 

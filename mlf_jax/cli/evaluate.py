@@ -1,7 +1,7 @@
 """`python -m mlf_jax evaluate`: test accuracy of a checkpoint."""
 
 from mlf_jax.cli.argument_types import positive_int
-from mlf_jax.cli.configuration import from_file
+from mlf_jax.cli.configuration import add_run, from_file
 
 
 def add_command(commands) -> None:
@@ -13,13 +13,7 @@ def add_command(commands) -> None:
     'evaluations.jsonl in the workdir.',
     allow_abbrev=False,
   )
-  parser.add_argument('--workdir', required=True, help='directory of the run')
-  parser.add_argument(
-    '--checkpoint',
-    choices=('best', 'last'),
-    default='best',
-    help='which checkpoint (best: highest test accuracy)',
-  )
+  add_run(parser)
   parser.add_argument(
     '--time_steps',
     type=positive_int,
@@ -31,12 +25,7 @@ def add_command(commands) -> None:
     help='print synaptic operations per layer and sample, parameters and an '
     'energy estimate too, and write them to cost.json in the workdir',
   )
-  parser.add_argument(
-    '--config',
-    help='configuration file that registers parts of your own, such as a unit, '
-    'with which the run was trained',
-  )
-  parser.set_defaults(command_function=_evaluate, takes_fields=False)
+  parser.set_defaults(command_function=_evaluate)
 
 
 def _evaluate(arguments):

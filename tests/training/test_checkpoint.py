@@ -216,6 +216,10 @@ DAMAGES = {
   'one byte': flip_a_byte,
   'no file': lambda d: files_by_size(d)[-1].unlink(),
   'no record': lambda d: (d / 'record' / 'metadata').unlink(),
+  'no sums': lambda d: (d / 'SHA256SUMS').unlink(),
+  'shorter sums': lambda d: change(
+    d / 'SHA256SUMS', lambda content: content[: content.index(b'\n') + 1]
+  ),
   'metric': lambda d: change(
     d / 'record' / 'metadata', lambda content: content.replace(b'0.3', b'0.4')
   ),
@@ -234,6 +238,7 @@ def test_corrupt_checkpoint_is_replaced(directory, lines, damage):
     (line,) = lines
     aside = directory.parent / 'checkpoints_corrupt' / '3'
     assert 'step 3' in line and str(directory / '3') in line
+    assert ('No such file' in line) == damage.startswith(('no ', 'empty'))
     assert line.endswith(f'moved to {aside}') and '\n' not in line
     assert aside.is_dir()
     # The step can be saved again, and be corrupt again.

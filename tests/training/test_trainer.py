@@ -224,6 +224,16 @@ def test_throughput_is_samples_by_the_time_of_their_steps(host_seconds):
     assert left[end] == pytest.approx(expected)
 
 
+def test_a_hidden_transfer_is_an_error(tmp_path, monkeypatch):
+  """An array of the host handed to a computation within the loop."""
+  hidden = lambda self: jax.numpy.ones(2) + np.ones(2, np.float32)
+  monkeypatch.setattr(TrainLogger, 'start_clock', hidden)
+  with pytest.raises(
+    jax.errors.JaxRuntimeError, match='Disallowed host-to-dev'
+  ):
+    train(tiny.small(), workdir=tmp_path)
+
+
 # --- Interruptions ---
 
 
