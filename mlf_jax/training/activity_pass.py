@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from mlf_jax import activity, data
 from mlf_jax.activity.capture import units_hook
 from mlf_jax.training.losses import LOSSES
+from mlf_jax.training.sharding import all_reduce
 from mlf_jax.training.state import TrainState
 from mlf_jax.training.step import Batch, Normalize
 
@@ -64,7 +65,6 @@ def activity_step(
 
   gradient, layers = jax.grad(loss_fn, has_aux=True)(state.params)
   # As in `train_step`, the local mean is differentiated, then averaged.
-  if model.axis_name is not None:
-    gradient = jax.lax.pmean(gradient, model.axis_name)
-    layers = jax.lax.psum(layers, model.axis_name)
+  gradient = all_reduce(jax.lax.pmean, gradient, model.axis_name)
+  layers = all_reduce(jax.lax.psum, layers, model.axis_name)
   return layers, activity.gradient_norms(gradient)

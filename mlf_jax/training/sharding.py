@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -154,3 +155,23 @@ class DataParallel:
       donate_argnums=donate_argnums,
       compiler_options=compiler_options(self._devices[0].platform),
     )
+
+
+def all_reduce(
+  reduce: Callable[[jax.Array, str], jax.Array],
+  tree: Tree,
+  axis_name: str | None,
+) -> Tree:
+  """Reduces all leaves over the devices in a single all-reduce.
+
+  Many small ones would each wait for the network between machines.
+
+  Args:
+    reduce: `jax.lax.psum` or `jax.lax.pmean`.
+    tree: pytree of arrays of this device.
+    axis_name: axis over which the batch is divided; None if it is not.
+  """
+  if axis_name is None or jax.lax.axis_size(axis_name) == 1:
+    return tree
+  flat, unravel = jax.flatten_util.ravel_pytree(tree)
+  return unravel(reduce(flat, axis_name))

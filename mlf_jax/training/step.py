@@ -11,7 +11,6 @@ from typing import Any
 import chex
 import flax.linen as nn
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import ml_collections
 import optax
@@ -21,6 +20,7 @@ from mlf_jax import data
 from mlf_jax.neuron import materialise
 from mlf_jax.training.losses import LOSSES, Loss, is_correct
 from mlf_jax.training.optimizer import learning_rate
+from mlf_jax.training.sharding import all_reduce
 from mlf_jax.training.state import TrainState
 
 Batch = dict[str, Shaped[Array, 'batch ...']]
@@ -92,7 +92,7 @@ def train_step(
   )(state.params)
   # The local mean is differentiated, then averaged: a pmean inside the loss
   # would multiply the gradient by the number of devices.
-  value, accuracy, gradient = _all_reduce(
+  value, accuracy, gradient = all_reduce(
     jax.lax.pmean, (value, accuracy, gradient), model.axis_name
   )
 
@@ -168,18 +168,7 @@ def eval_step(
     'correct': jnp.sum(correct.astype(jnp.float32) * mask),
     'count': jnp.sum(mask),
   }
-  return _all_reduce(jax.lax.psum, sums, model.axis_name)
-
-
-def _all_reduce(reduce, tree, axis_name):
-  """Reduces all leaves over the devices in a single all-reduce.
-
-  Many small ones would each wait for the network between machines.
-  """
-  if axis_name is None or jax.lax.axis_size(axis_name) == 1:
-    return tree
-  flat, unravel = jax.flatten_util.ravel_pytree(tree)
-  return unravel(reduce(flat, axis_name))
+  return all_reduce(jax.lax.psum, sums, model.axis_name)
 
 
 def _apply(model, loss, variables, inputs, **options):
