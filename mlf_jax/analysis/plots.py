@@ -343,23 +343,28 @@ def curves(
   Args:
     lines: lines of `metrics.jsonl`; a metric that is absent or None is left
       out.
-    name: 'loss' or 'accuracy': `train/NAME` is a line, and `test/NAME` has
-      markers.
+    name: 'loss' or 'accuracy': `train/NAME` is a line, and `test/NAME` and
+      `validation/NAME`, if it is there, have markers.
     ax: axes to draw into.
     label: name of the run.
-    **line: properties of both lines, such as `color`.
+    **line: properties of all lines, such as `color`.
   """
   ax = _axes(ax)
   lines = [*lines]
-  styles = {'train': {'ls': '-', 'alpha': 0.7}, 'test': {'marker': 'o'}}
+  styles = {
+    'train': {'ls': '-', 'alpha': 0.7},
+    'validation': {'marker': 's', 'ls': '--'},
+    'test': {'marker': 'o'},
+  }
   for part, style in styles.items():
     points = [
       (each['step'], each[f'{part}/{name}'])
       for each in lines
       if each.get(f'{part}/{name}') is not None
     ]
-    text = f'{label}, {part}' if label else part
-    ax.plot(*np.array(points).reshape((-1, 2)).T, label=text, **style | line)
+    if points:
+      text = f'{label}, {part}' if label else part
+      ax.plot(*np.array(points).T, label=text, **style | line)
   ax.set(xlabel='training step', ylabel=name)
   return ax
 

@@ -273,8 +273,7 @@ def _facts(group):
     else 'not finished',
     'data set': dataset.name,
     'split': dataset.split_name,
-    'training samples': f'{len(dataset.train):,}',
-    'test samples': f'{len(dataset.test):,}',
+    **{f'{n} samples': f'{len(s):,}' for n, s in dataset.splits.items()},
     'hash of the test samples': dataset.test.split_hash,
     'parameters': f'{run.parameters:,}',
     'unit': run.unit,
@@ -283,7 +282,7 @@ def _facts(group):
     facts |= {
       'test accuracy at the end': f'{result["test/accuracy"]:.4f}',
       'best test accuracy': f'{result["best/test/accuracy"]:.4f} at step '
-      f'{result["best/step"]:,}',
+      f'{result["best/step"]:,}, chosen on the {result["best/chosen_on"]}',
       'training time': f'{result["wall_seconds"]:.0f} s',
       'devices': f'{result["num_devices"]} {result["device"]}',
       **result['versions'],

@@ -85,6 +85,9 @@ class Dataset:
     scale: the value of `images` that stands for 1.0.
     mean: mean per channel of the training images divided by `scale`.
     std: standard deviation per channel of the same.
+    validation: samples held out of the training set, by which the best
+      checkpoint is chosen; None: the test samples choose it.
+    class_names: name of each class; empty if they are not known.
   """
 
   name: str
@@ -95,6 +98,16 @@ class Dataset:
   scale: float
   mean: tuple[float, ...]
   std: tuple[float, ...]
+  validation: Split | None = None
+  class_names: tuple[str, ...] = ()
+
+  @property
+  def splits(self) -> dict[str, Split]:
+    """The parts that there are: 'train', 'validation', 'test'."""
+    parts = {
+      name: getattr(self, name) for name in ('train', 'validation', 'test')
+    }
+    return {name: part for name, part in parts.items() if part is not None}
 
   @property
   def sample_shape(self) -> tuple[int, ...]:

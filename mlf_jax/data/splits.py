@@ -1,10 +1,13 @@
-"""Division into training and test set for data sets without an official one."""
+"""Division of samples into training, validation and test set."""
 
+import dataclasses
 import re
 
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from mlf_jax.data.chosen_rows import ChosenRows
+from mlf_jax.data.dataset import Dataset, Split
 from mlf_jax.errors import UserError
 
 
@@ -54,3 +57,43 @@ def test_mask(
       members = members[::-1]
     is_test[members[: max(1, round(share * len(members)))]] = True
   return is_test
+
+
+def chosen(split: Split, members: Bool[np.ndarray, 'sample']) -> Split:
+  """The marked samples of a split, in order; images are not copied.
+
+  Args:
+    split: the samples.
+    members: True for those to take.
+  """
+  return Split(
+    ChosenRows(split.images, np.flatnonzero(members)),
+    split.labels[members],
+    None if split.ids is None else split.ids[members],
+  )
+
+
+def hold_out(dataset: Dataset, share: float) -> Dataset:
+  """Holds out a part of the training samples of each class for validation.
+
+  Args:
+    dataset: the data set; its mean and standard deviation stay.
+    share: part of each class, rounded to whole samples, at least one; drawn by
+      the seed 0, whatever the seed of a run.
+
+  Raises:
+    UserError: no training sample of a class would be left.
+  """
+  labels = dataset.train.labels
+  is_held_out = test_mask('random-0', labels, share)
+  emptied = np.setdiff1d(labels[is_held_out], labels[~is_held_out])
+  if emptied.size:
+    raise UserError(
+      f'no training sample of class {emptied[0]} is left if a share of {share} '
+      f'is held out, at least one sample; it has {(labels == emptied[0]).sum()}'
+    )
+  return dataclasses.replace(
+    dataset,
+    train=chosen(dataset.train, ~is_held_out),
+    validation=chosen(dataset.train, is_held_out),
+  )

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import math
 import pathlib
 import shutil
 import sys
@@ -16,13 +15,11 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from mlf_jax.errors import UserError
-from mlf_jax.training import file_sums, processes
+from mlf_jax.training import file_sums, processes, ranking
 
 State = TypeVar('State')
 Which = Literal['last', 'best']
 Metrics = dict[str, float] | None
-
-RANKED_BY = 'test/accuracy'
 
 # Items of a checkpoint; files beside them may still change while it is saved.
 _ITEMS = 'record', 'state'
@@ -49,8 +46,9 @@ class CheckpointStore(contextlib.AbstractContextManager):
   compared when the checkpoint is read, so that a damaged file is never trained
   on. The directory gets its name when all of this is on disk.
 
-  The best checkpoint has the highest `test/accuracy`; ties go to the later
-  step. A checkpoint without that metric, or with NaN, is never the best.
+  The best checkpoint has the highest accuracy on the validation samples, or on
+  the test samples if there are no others; ties go to the later step. A
+  checkpoint without an accuracy, or with NaN, is never the best.
 
   In a run of several processes all of them call the same methods in the same
   order, on a file system that all of them see. Reading changes nothing in the
@@ -113,7 +111,7 @@ class CheckpointStore(contextlib.AbstractContextManager):
       step: number of updates that led to the state.
       state: a pytree of JAX arrays that Flax can turn into nested dictionaries.
         Random keys have to be kept as seeds.
-      metrics: scalars to keep with the state; `test/accuracy` ranks it.
+      metrics: scalars to keep with the state; the accuracy ranks it.
 
     Raises:
       UserError: this save or the one before could not be written.
@@ -122,7 +120,7 @@ class CheckpointStore(contextlib.AbstractContextManager):
       return
     if metrics is not None:
       metrics = {name: float(value) for name, value in metrics.items()}
-    self._accuracy[step] = _accuracy(metrics)
+    self._accuracy[step] = ranking.accuracy(metrics or {})
     if not self._prepared:
       processes.on_first(self._prepare_directory)
       self._prepared = True
@@ -252,7 +250,7 @@ class CheckpointStore(contextlib.AbstractContextManager):
     self._manager.reload()
     for step in self.steps():
       if step not in self._accuracy:
-        self._accuracy[step] = _accuracy(self._read_metrics(step))
+        self._accuracy[step] = ranking.accuracy(self._read_metrics(step) or {})
 
   def _read_metrics(self, step: int) -> Metrics:
     """Metrics of a checkpoint, None where a damaged file holds none."""
@@ -281,7 +279,7 @@ class CheckpointStore(contextlib.AbstractContextManager):
     if which == 'best' and candidates:
       if best is None:
         self._warn(
-          f'no checkpoint in {self.directory} has {RANKED_BY}: '
+          f'no checkpoint in {self.directory} has an accuracy: '
           f'taking the last one, step {candidates[0]}'
         )
       candidates.sort(key=lambda step: step != best)
@@ -326,11 +324,6 @@ class CheckpointStore(contextlib.AbstractContextManager):
         line += f'; left there: {error.strerror}'
       self._reload()
     self._warn(line)
-
-
-def _accuracy(metrics: Metrics) -> float | None:
-  accuracy = (metrics or {}).get(RANKED_BY, math.nan)
-  return None if math.isnan(accuracy) else accuracy
 
 
 def _layout(tree: Any) -> dict[str, str]:

@@ -59,6 +59,11 @@ _RUN = (
     'steps in a row without a finite gradient after which training stops'),
 )
 
+_EVERY_DATASET = (
+  Field('validation', 0.0, low=0, below=1, help=
+    'share of the training samples, of each class alike, that is held out to '
+    'choose the best checkpoint; 0: the test set chooses it'),
+)
 # Where a data set that is loaded by its name is stored.
 _STORAGE = (
   Field('dir', '', help=
@@ -190,6 +195,7 @@ def declared_fields(model: str, data: str, unit: str) -> dict[str, Field]:
   entry = data_lib.DATASETS[data]
   # Arrays of the user's own have no storage, and no classes before they come.
   data_fields = _STORAGE if entry.num_classes is not None else _ARRAYS
+  data_fields += _EVERY_DATASET
   network_fields = (*NETWORKS[model].fields, *_EVERY_NETWORK)
   frames, values = entry.frames, {}
   if frames is not None:

@@ -131,11 +131,19 @@ def load_dataset(
 ) -> data.Dataset:
   """Returns the user's own data set, or loads the one that is named.
 
+  A part of the training samples is held out if the configuration says so.
+
   Raises:
-    UserError: the data cannot be had, or are not as their entry says.
+    UserError: the data cannot be had, or are not as their entry says, or too
+      few training samples would be left.
   """
-  if dataset is not None:
-    return dataset
+  if dataset is None:
+    dataset = _load_named(config)
+  share = config.data.validation
+  return splits.hold_out(dataset, share) if share else dataset
+
+
+def _load_named(config) -> data.Dataset:
   expected = sample_spec(config)
   dataset = data.load(config.data.name, load_options(config))
   loaded = (

@@ -32,7 +32,7 @@ def make_evaluator(
   dataset: data.Dataset,
   parallel: DataParallel,
 ) -> Callable[[dict], dict[str, float]]:
-  """Makes a function that evaluates variables on all test samples.
+  """Makes a function that evaluates variables on all samples held out.
 
   Args:
     config: the configuration.
@@ -42,7 +42,8 @@ def make_evaluator(
 
   Returns:
     A function of `params` and `batch_stats` that returns `test/loss` and
-    `test/accuracy`.
+    `test/accuracy`, and `validation/loss` and `validation/accuracy` before them
+    if there are validation samples.
   """
   step = parallel.parallelize(
     functools.partial(
@@ -57,19 +58,26 @@ def make_evaluator(
   n = parallel.num_devices
   batch_size = -(-config.eval_batch_size // n) * n
 
-  def evaluate_variables(variables):
+  def evaluate_split(variables, name, split):
     sums = None
     rows = parallel.rows(batch_size)
-    for batch in data.eval_batches(dataset.test, batch_size, rows):
+    for batch in data.eval_batches(split, batch_size, rows):
       new = step(variables, parallel.shard_batch(batch))
       sums = new if sums is None else jax.tree.map(jnp.add, sums, new)
     # Whole numbers are exact in Python's floats, and so the accuracy is.
     sums = {name: float(value) for name, value in jax.device_get(sums).items()}
-    assert sums['count'] == len(dataset.test), 'each sample exactly once'
+    assert sums['count'] == len(split), 'each sample exactly once'
     return {
-      'test/loss': sums['loss'] / sums['count'],
-      'test/accuracy': sums['correct'] / sums['count'],
+      f'{name}/loss': sums['loss'] / sums['count'],
+      f'{name}/accuracy': sums['correct'] / sums['count'],
     }
+
+  def evaluate_variables(variables):
+    metrics = {}
+    for name, split in dataset.splits.items():
+      if name != 'train':
+        metrics |= evaluate_split(variables, name, split)
+    return metrics
 
   return evaluate_variables
 
@@ -124,7 +132,7 @@ def restore(
 
 
 def with_first_frames(dataset: data.Dataset, time_steps: int) -> data.Dataset:
-  """Data set with the first frames alone of its test samples.
+  """Data set with the first frames alone of its test and validation samples.
 
   Static images stay as they are.
 
@@ -139,8 +147,12 @@ def with_first_frames(dataset: data.Dataset, time_steps: int) -> data.Dataset:
       f'--time_steps {time_steps}: {dataset.name} has {images.shape[1]} '
       'frames per sample'
     )
-  test = dataclasses.replace(dataset.test, images=images[:, :time_steps])
-  return dataclasses.replace(dataset, test=test)
+  shorter = {
+    name: dataclasses.replace(split, images=split.images[:, :time_steps])
+    for name, split in dataset.splits.items()
+    if name != 'train'
+  }
+  return dataclasses.replace(dataset, **shorter)
 
 
 def evaluate(
@@ -191,10 +203,8 @@ def evaluate(
       **evaluator(parallel.replicate(state.eval_variables)),
       'split_name': dataset.split_name,
     }
-  print(
-    f'step {step}  T = {time_steps}  test/loss {line["test/loss"]:.4f}  '
-    f'test/accuracy {line["test/accuracy"]:.4f}'
-  )
+  metrics = (f'{name} {line[name]:.4f}' for name in line if '/' in name)
+  print(f'step {step}  T = {time_steps}  {"  ".join(metrics)}')
   path = workdir / 'evaluations.jsonl'
   with workdir_lib.write_errors(path), open(path, 'a') as file:
     file.write(workdir_lib.json_text(line) + '\n')

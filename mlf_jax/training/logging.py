@@ -113,10 +113,9 @@ class TrainLogger:
     """
     self._evaluations.add(self._clock() - self._last_time)
     self.write_line(step, test_metrics)
+    metrics = (f'{name} {value:.4f}' for name, value in test_metrics.items())
     self._progress.say(
-      f'step {step}  epoch {self._timeline.epoch(step)}  '
-      f'test/loss {test_metrics["test/loss"]:.4f}  '
-      f'test/accuracy {test_metrics["test/accuracy"]:.4f}'
+      f'step {step}  epoch {self._timeline.epoch(step)}  {"  ".join(metrics)}'
     )
 
   def write_line(

@@ -17,7 +17,12 @@ import ml_collections
 from mlf_jax import data
 from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
-from mlf_jax.training import configured_data, processes, stop_signals
+from mlf_jax.training import (
+  configured_data,
+  processes,
+  ranking,
+  stop_signals,
+)
 from mlf_jax.training import workdir as workdir_lib
 from mlf_jax.training.activity_log import ActivityLog
 from mlf_jax.training.checkpoint import CheckpointStore
@@ -122,8 +127,8 @@ def _train(config, dataset, workdir):
   )
   processes.require_same(
     {
-      f'the {part} set': f'{len(split):,} samples, {split.label_hash}'
-      for part, split in (('training', dataset.train), ('test', dataset.test))
+      f'the {name} set': f'{len(split):,} samples, {split.label_hash}'
+      for name, split in dataset.splits.items()
     }
   )
   timeline = Timeline(
@@ -160,7 +165,7 @@ def _train(config, dataset, workdir):
     if restored is not None:
       start_step, state, stored = restored
       print(f'continuing from step {start_step} in {workdir}')
-    elif workdir_lib.best_evaluation(workdir) is not None:
+    elif ranking.evaluations(workdir):
       print(f'warning: no checkpoint in {workdir}: training anew from step 0')
     log = processes.on_all(
       lambda: (
@@ -176,11 +181,14 @@ def _train(config, dataset, workdir):
     devices = f'device{"s" * (parallel.num_devices > 1)}'
     if jax.process_count() > 1:
       devices += f' of {jax.process_count()} processes'
+    held_out = ''
+    if dataset.validation is not None:
+      held_out = f'and {len(dataset.validation):,} validation '
     print(
       f'{config.model.name} with {num_parameters:,} parameters, '
       f'T = {config.model.time_steps}\n'
       f'{dataset.name}, split {dataset.split_name}: {len(dataset.train):,} '
-      f'training and {len(dataset.test):,} test samples\n'
+      f'training {held_out}and {len(dataset.test):,} test samples\n'
       f'{timeline.num_steps:,} steps of {config.batch_size} samples on '
       f'{parallel.num_devices} {jax.devices()[0].device_kind} {devices}; '
       f'output in {workdir}\n'
@@ -247,7 +255,6 @@ def _train(config, dataset, workdir):
     )
 
     # --- Result ---
-    splits = {'train': dataset.train, 'test': dataset.test}
     result = {
       **test_metrics,
       'steps': timeline.num_steps,
@@ -257,9 +264,11 @@ def _train(config, dataset, workdir):
       'compile_seconds': compile_seconds,
       'data': dataset.name,
       'split_name': dataset.split_name,
-      'split_hash': {name: split.split_hash for name, split in splits.items()},
-      'train_samples': len(dataset.train),
-      'test_samples': len(dataset.test),
+      'split_hash': {
+        name: split.split_hash for name, split in dataset.splits.items()
+      },
+      **{f'{name}_samples': len(s) for name, s in dataset.splits.items()},
+      **({'classes': dataset.class_names} if dataset.class_names else {}),
       'seed': config.seed,
       'device': jax.devices()[0].device_kind,
       'num_devices': parallel.num_devices,
@@ -409,5 +418,6 @@ def _diverged(step, skipped_in_row, store):
 def _accuracy_line(result):
   return (
     f'test/accuracy {result["test/accuracy"]:.4f} '
-    f'(best {result["best/test/accuracy"]:.4f} at step {result["best/step"]})'
+    f'(best {result["best/test/accuracy"]:.4f} at step {result["best/step"]}, '
+    f'chosen on the {result["best/chosen_on"]})'
   )

@@ -11,6 +11,7 @@ import ml_collections
 from mlf_jax.data import io
 from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
+from mlf_jax.training import ranking
 
 
 def default_workdir(config: ml_collections.ConfigDict) -> pathlib.Path:
@@ -108,13 +109,21 @@ def write_result(workdir: pathlib.Path, result: Mapping[str, Any]) -> dict:
   Raises:
     UserError: it cannot be written.
   """
-  best_step, best_accuracy = max(
-    best_evaluation(workdir) or (0, 0.0),
-    (result['steps'], result['test/accuracy']),
-    key=lambda evaluated: evaluated[::-1],
+  best = ranking.best_of(
+    [*ranking.evaluations(workdir), {**result, 'step': result['steps']}]
   )
-  best = {'best/step': best_step, 'best/test/accuracy': best_accuracy}
-  write_json(workdir / 'result.json', {**result, **best})
+  names = ('validation/accuracy', 'test/accuracy')
+  accuracies = {f'best/{name}': best[name] for name in names if name in best}
+  chosen_on = 'validation' if 'validation/accuracy' in best else 'test'
+  write_json(
+    workdir / 'result.json',
+    {
+      **result,
+      'best/step': best['step'],
+      **accuracies,
+      'best/chosen_on': f'{chosen_on} set',
+    },
+  )
   return read_json(workdir / 'result.json')
 
 
@@ -166,18 +175,3 @@ def read_json(path: pathlib.Path) -> dict:
   if not isinstance(content, dict):
     raise UserError(f'{path} holds no JSON object')
   return content
-
-
-def best_evaluation(workdir: pathlib.Path) -> tuple[int, float] | None:
-  """Step and accuracy of the best evaluation in `metrics.jsonl` so far.
-
-  Returns:
-    Ties go to the later step; None if there is no evaluation.
-  """
-  path, scores = workdir / 'metrics.jsonl', []
-  for text in path.read_bytes().splitlines() if path.exists() else ():
-    with contextlib.suppress(ValueError):  # A killed run may leave half a line.
-      line = json.loads(text)
-      if line.get('test/accuracy') is not None:
-        scores.append((line['test/accuracy'], line['step']))
-  return max(scores)[::-1] if scores else None

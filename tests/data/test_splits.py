@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mlf_jax import data
 from mlf_jax.data import splits
 from mlf_jax.errors import UserError
 
@@ -33,3 +34,29 @@ def test_tail_and_head_take_the_ends_of_each_class():
 def test_unknown_names_are_refused(name):
   with pytest.raises(UserError, match='known: tail, head, random'):
     splits.canonical_name(name)
+
+
+def test_a_validation_set_is_stratified_and_apart_from_the_others():
+  dataset = data.load('digits')
+  held = splits.hold_out(dataset, 0.1)
+  assert held.test is dataset.test and held.mean == dataset.mean
+  counts = np.bincount(dataset.train.labels)
+  np.testing.assert_array_equal(
+    np.bincount(held.validation.labels), np.round(0.1 * counts)
+  )
+  both = np.concatenate([held.train.images, held.validation.images])
+  assert sorted(image.tobytes() for image in both) == sorted(
+    image.tobytes() for image in dataset.train.images
+  )
+  # Images and labels still belong together.
+  numbers = {i.tobytes(): n for n, i in enumerate(dataset.train.images)}
+  for part in (held.train, held.validation):
+    members = [numbers[image.tobytes()] for image in np.asarray(part.images)]
+    np.testing.assert_array_equal(dataset.train.labels[members], part.labels)
+
+
+def test_a_validation_set_must_leave_training_samples():
+  images, labels = np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 0, 1])
+  dataset = data.from_arrays(images, labels, images, labels)
+  with pytest.raises(UserError, match='no training sample of class 1 is left'):
+    splits.hold_out(dataset, 0.1)

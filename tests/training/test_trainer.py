@@ -478,3 +478,22 @@ def test_frames_of_ones_own_train_and_are_evaluated(tmp_path):
     train(config, tiny.dataset((4, 8, 8, 2), n=80), tmp_path)
   with pytest.raises(UserError, match='stands for arrays'):
     evaluate(tmp_path)
+
+
+def test_the_best_checkpoint_is_chosen_on_validation_samples(tmp_path, capsys):
+  config = tiny.small(data__validation=0.2, eval_every_epochs=0.06)
+  result = train(config, workdir=tmp_path)
+  lines = [line for line in metrics(tmp_path) if 'test/accuracy' in line]
+  best = max(lines, key=lambda x: (x['validation/accuracy'], x['step']))
+  assert result['best/step'] == best['step']
+  assert result['best/validation/accuracy'] == best['validation/accuracy']
+  assert result['best/test/accuracy'] == best['test/accuracy']
+  assert result['best/chosen_on'] == 'validation set'
+  assert restore(tmp_path).step == best['step']
+  assert result['train_samples'] + result['validation_samples'] == len(
+    data.load('digits').train
+  )
+  again = evaluate(tmp_path)
+  assert again['validation/accuracy'] == best['validation/accuracy']
+  out = capsys.readouterr().out
+  assert 'chosen on the validation set' in out and 'validation/accuracy' in out

@@ -5,10 +5,7 @@ import json
 import pathlib
 import warnings
 
-import numpy as np
-
 from mlf_jax.data import splits
-from mlf_jax.data.chosen_rows import ChosenRows
 from mlf_jax.data.dataset import Dataset, LoadOptions, Split
 from mlf_jax.data.events.catalogue import EVENT_SETS
 from mlf_jax.data.events.formats import BACKWARDS
@@ -40,25 +37,27 @@ def load(name: str, options: LoadOptions) -> Dataset:
   # It imports tensorflow_datasets, which is slow.
   from mlf_jax.data.events import tfds_store
 
-  columns = {s: tfds_store.read_frames(directory, s) for s in event_set.splits}
+  parts = {
+    part: Split(*tfds_store.read_frames(directory, part))
+    for part in event_set.splits
+  }
   if event_set.default_split:
-    images, labels, ids = columns['train']
-    is_test = splits.test_mask(split_name, labels)
-    columns = {}
-    for split, is_member in (('train', ~is_test), ('test', is_test)):
-      members = np.flatnonzero(is_member)
-      chosen = ChosenRows(images, members)
-      columns[split] = chosen, labels[members], ids[members]
+    undivided = parts['train']
+    is_test = splits.test_mask(split_name, undivided.labels)
+    parts = {
+      'train': splits.chosen(undivided, ~is_test),
+      'test': splits.chosen(undivided, is_test),
+    }
   return Dataset(
     name=name,
     split_name=split_name or 'official',
     num_classes=len(event_set.classes),
-    train=Split(*columns['train']),
-    test=Split(*columns['test']),
+    **parts,
     # Networks get the counts as they are.
     scale=1,
     mean=(0.0, 0.0),
     std=(1.0, 1.0),
+    class_names=tuple(event_set.classes),
   )
 
 
