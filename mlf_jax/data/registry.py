@@ -8,7 +8,7 @@ from typing import NoReturn
 from mlf_jax.data.dataset import Dataset, LoadOptions
 from mlf_jax.data.events import catalogue, loading, moving_digits
 from mlf_jax.data.events.frames import FrameSpec
-from mlf_jax.data.images import cifar, digits
+from mlf_jax.data.images import cifar, digits, mnist
 from mlf_jax.errors import UserError
 from mlf_jax.registry import Registry, instance_of
 
@@ -110,6 +110,13 @@ for _name, _archive in cifar.ARCHIVES.items():
     functools.partial(cifar.load, _name),
     _archive.num_classes['label'],
     (32, 32, 3),
+  )
+for _name, _published in mnist.PUBLISHED.items():
+  DATASETS[_name] = DatasetEntry(
+    functools.partial(mnist.load, _name),
+    len(_published.class_names),
+    (28, 28, 1),
+    refused=digits.REFUSED_AUGMENTATIONS if _name == 'mnist' else {},
   )
 DATASETS['moving_digits'] = DatasetEntry(
   lambda options: moving_digits.load(options.frames),

@@ -1,7 +1,7 @@
 """Prepared data sets in TensorFlow Datasets' format, without TensorFlow.
 
-Importing tensorflow_datasets is slow: import this file, `cifar_tfds` and
-`events.tfds_store` only in functions that need them.
+Importing tensorflow_datasets is slow: import this file, `cifar_tfds`,
+`prepared_images` and `events.tfds_store` only in functions that need them.
 """
 
 import contextlib

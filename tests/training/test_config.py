@@ -15,7 +15,11 @@ import pytest
 from mlf_jax import UserError, data
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import default_config, sharding, workdir
-from mlf_jax.training.configured_data import load_options, sample_spec
+from mlf_jax.training.configured_data import (
+  load_dataset,
+  load_options,
+  sample_spec,
+)
 from mlf_jax.training.log_and_eval_steps import Timeline
 from mlf_jax.training.losses import LOSSES, Loss
 from mlf_jax.training.optimizer import make_optimizer, make_schedule
@@ -39,6 +43,7 @@ OTHER = {
   'eval_every_epochs': 1.0,
   'eval_batch_size': 32,
   'max_skipped_steps': 3,
+  'data.validation': 0.2,
   'augment.flip': True,
   'augment.crop_padding': 2,
   'model.depth': 14,
@@ -109,7 +114,9 @@ def parts_of_a_run(config, augmentation_only=False):
   )
   rates = make_schedule(config, 4, timeline.num_steps)
   yield [float(rates(jnp.int32(i))) for i in range(14)]
-  split = tiny.dataset(sample_spec(config)[0]).train
+  dataset = load_dataset(config, tiny.dataset(sample_spec(config)[0]))
+  yield {name: len(split) for name, split in dataset.splits.items()}
+  split = dataset.train
   batch = data.train_batch(
     split,
     config.batch_size,
@@ -205,9 +212,11 @@ CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 def test_configuration_files_are_right(path):
   """Frames are those that the data set has by default."""
   get_config = runpy.run_path(str(path))['get_config']
-  variants = ['ds20', 'plain44', 'vgg16']
-  if path.stem == 'cifar10_short':
-    variants = ['ds20', 'plain20', 'lif']
+  variants = {
+    'cifar10_short': ['ds20', 'plain20', 'lif'],
+    'mnist': ['ds8', 'plain44'],
+    'fashion_mnist': ['ds8', 'plain44'],
+  }.get(path.stem, ['ds20', 'plain44', 'vgg16'])
   if not inspect.signature(get_config).parameters:
     variants = []
   for config in [get_config(), *map(get_config, variants)]:

@@ -32,7 +32,7 @@ def load(name: str, options: LoadOptions) -> Dataset:
   """
   # These import tensorflow_datasets, which is slow.
   from mlf_jax.data import tfds_format
-  from mlf_jax.data.images import cifar_tfds
+  from mlf_jax.data.images import prepared_images
 
   archive = ARCHIVES[name]
   root = tfds_format.data_root(options.data_dir)
@@ -43,11 +43,12 @@ def load(name: str, options: LoadOptions) -> Dataset:
     name=name,
     split_name='official',
     num_classes=archive.num_classes['label'],
-    train=Split(*cifar_tfds.read_split(directory, 'train')),
-    test=Split(*cifar_tfds.read_split(directory, 'test')),
+    train=Split(*prepared_images.read_split(directory, 'train')),
+    test=Split(*prepared_images.read_split(directory, 'test')),
     scale=255,
     mean=archive.mean,
     std=archive.std,
+    class_names=prepared_images.class_names(directory),
   )
 
 

@@ -1,4 +1,4 @@
-"""CIFAR in TensorFlow Datasets' format, written and read without TensorFlow.
+"""CIFAR in TensorFlow Datasets' format, written without TensorFlow.
 
 The library's own builders need TensorFlow to extract the archive and to encode
 PNG. This builder writes the same data set (name, version, features, splits,
@@ -13,12 +13,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from mlf_jax.data import decoded, tfds_format
 from mlf_jax.data.images.cifar_archive import Archive
 
 _IMAGE_SHAPE = (32, 32, 3)
-# Images that are stored at once.
-_BATCH = 1000
 
 
 class CifarBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -81,51 +78,3 @@ class CifarBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       Image.fromarray(image).save(png, 'PNG')
       labels = dict(zip(self._class_names, records[i], strict=False))
       yield i, {'id': f'{split}_{i:05d}', 'image': png.getvalue(), **labels}
-
-
-def read_split(directory: pathlib.Path, split: str) -> decoded.Samples:
-  """Opens one split of a prepared CIFAR data set, decoded at first use.
-
-  Args:
-    directory: such as `~/tensorflow_datasets/cifar10/3.0.2`, written here or by
-      the library's own builder, in ArrayRecord or TFRecord.
-    split: 'train' or 'test'.
-
-  Returns:
-    Images uint8 [n, 32, 32, 3] and labels int32 [n], in the archive's order
-    (the stored one is shuffled).
-
-  Raises:
-    UserError: the folder is damaged or holds something else.
-  """
-
-  def decode():
-    with tfds_format.reading(directory, f'{split} split'):
-      images, labels = _decode_images(directory, split)
-    starts = range(0, len(labels), _BATCH)
-    parts = (slice(start, start + _BATCH) for start in starts)
-    return images.shape, (decoded.Samples(images[p], labels[p]) for p in parts)
-
-  with tfds_format.reading(directory, 'data set'):
-    key = decoded.files_key(directory)
-  return decoded.decode_once(directory / 'decoded', split, key, decode)
-
-
-def _decode_images(directory, split) -> tuple[np.ndarray, np.ndarray]:
-  """Decodes the images and labels of a split, in the archive's order."""
-  builder = tfds.builder_from_directory(directory)
-  count = builder.info.splits[split].num_examples
-  images = np.empty((count, *_IMAGE_SHAPE), np.uint8)
-  labels = np.empty(count, np.int32)
-  ids = np.empty(count, object)
-  # Decoded below by Pillow: the library would use OpenCV if it is installed.
-  decoders = {'image': tfds.decode.SkipDecoding()}
-  for i, example in enumerate(
-    tfds_format.examples(builder, split, decoders=decoders)
-  ):
-    with Image.open(io.BytesIO(example['image'])) as image:
-      images[i] = image
-    labels[i] = example['label']
-    ids[i] = example['id']
-  order = np.argsort(ids, kind='stable')
-  return images[order], labels[order]
