@@ -6,11 +6,13 @@ but its header, and the samples may be larger than the memory.
 
 import contextlib
 import hashlib
+import math
+import os
 import pathlib
 import shutil
 import uuid
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,8 @@ from mlf_jax.data import io
 
 # Bytes at the begin and at the end of a file by which its content is known.
 _EDGE = 1 << 16
+# Bytes of images after which decoding would continue if it were killed.
+_SAVED_BYTES = 1 << 26
 # What comes of it where the files cannot be written.
 _OTHERWISE = 'the decoded samples are kept in memory'
 
@@ -40,8 +44,9 @@ class Samples(NamedTuple):
   ids: Shaped[np.ndarray, 'n'] | None = None
 
 
-# Returns the shape of all images, [n, ...], and the samples, batch after batch.
-Decode = Callable[[], tuple[tuple[int, ...], Iterable[Samples]]]
+# Returns the shape of all images, [n, ...], and the samples from a number on,
+# batch after batch.
+Decode = Callable[[int], tuple[tuple[int, ...], Iterable[Samples]]]
 
 
 def decode_once(
@@ -50,14 +55,16 @@ def decode_once(
   """Opens the decoded samples of a split, decoding them first if needed.
 
   One process decodes while others wait for it, and the files are all there or
-  none of them. Where they cannot be written, the samples are in memory.
+  none of them. If it is killed, the next call continues where it was. Where the
+  files cannot be written, the samples are in memory.
 
   Args:
     folder: folder of decoded samples.
     name: name of the split in the folder.
     key: changes with the content that is decoded; samples under another key
       are removed.
-    decode: decodes the samples; called again if a write has failed.
+    decode: decodes the samples from a number on; called again if a write has
+      failed.
 
   Returns:
     The samples; `images` is a read-only `np.memmap`, or in memory.
@@ -74,10 +81,10 @@ def decode_once(
       _OTHERWISE,
       wait=True,
       needs_locks=False,
-    ):
+    ) as is_alone:
       samples = _open(place)  # Another process may have written them.
       if samples is None:
-        _write(folder, name, place, decode)
+        _write(folder, name, place, decode, is_alone)
         samples = _open(place)
         for stale in folder.glob(f'{name}-*'):
           if stale != place:
@@ -129,59 +136,104 @@ def _open(place: pathlib.Path) -> Samples | None:
 
 
 def _write(
-  folder: pathlib.Path, name: str, place: pathlib.Path, decode: Decode
+  folder: pathlib.Path,
+  name: str,
+  place: pathlib.Path,
+  decode: Decode,
+  is_alone: bool,
 ) -> None:
   """Writes the files to a folder that takes its name when all are whole."""
+  # Without locks another process may be writing too.
+  suffix = '.part' if is_alone else f'-{uuid.uuid4().hex}.part'
+  part = place.with_name(place.name + suffix)
   for left_behind in folder.glob(f'{name}-*.part'):
-    shutil.rmtree(left_behind, ignore_errors=True)
-  part = folder / f'{name}-{uuid.uuid4().hex}.part'
-  part.mkdir()
+    if left_behind != part:
+      shutil.rmtree(left_behind, ignore_errors=True)
+  part.mkdir(exist_ok=True)
   try:
+    labels, ids = _so_far(part)
+    start = sum(map(len, labels))
+    shape, batches = decode(start)
     # Written, not mapped: on a full disk a write fails, a mapping crashes.
-    with (part / 'images.npy').open('wb') as file:
-      shape, batches = decode()
+    with (part / 'images.npy').open('r+b' if start else 'wb') as file:
       np.lib.format.write_array_header_1_0(
         file, {'descr': '|u1', 'fortran_order': False, 'shape': shape}
       )
-      labels, ids = _collect(
-        name,
-        shape,
-        batches,
-        lambda images, start: file.write(np.ascontiguousarray(images).data),
-      )
-    np.save(part / 'labels.npy', labels)
-    np.save(part / 'ids.npy', np.empty(0, str) if ids is None else ids)
-    for path in part.iterdir():
-      io.flush_to_disk(path)
+      file.seek(start * math.prod(shape[1:]), os.SEEK_CUR)
+      file.truncate()
+      unsaved = 0
+      for batch in _with_progress(name, shape[0], start, batches):
+        unsaved += file.write(np.ascontiguousarray(batch.images).data)
+        labels.append(batch.labels)
+        ids.append(batch.ids)
+        if unsaved >= _SAVED_BYTES:
+          unsaved = 0
+          _save(part, file, labels, ids)
+      _save(part, file, labels, ids)
     shutil.rmtree(place, ignore_errors=True)
     part.replace(place)
-  finally:
+  except Exception:
     shutil.rmtree(part, ignore_errors=True)
+    raise
+
+
+def _save(part, file, labels, ids) -> None:
+  """Makes sure that what is decoded so far outlives a crash."""
+  file.flush()
+  os.fsync(file.fileno())
+  columns = {
+    'ids.npy': _joined_ids(ids),
+    # Last: as many samples as it has labels are there.
+    'labels.npy': np.concatenate([np.empty(0, np.int32), *labels]),
+  }
+  for column, values in columns.items():
+
+    def write(path, values=values):
+      with path.open('wb') as to:
+        np.save(to, values)
+
+    io.write_atomically(part / column, write)
+
+
+def _so_far(part) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+  """Labels and ids of the samples that a killed process has decoded."""
+  try:
+    labels = np.load(part / 'labels.npy')
+    ids = np.load(part / 'ids.npy')[: len(labels)]
+    return [labels], [ids if len(ids) else None]
+  except (OSError, ValueError, EOFError):
+    return [], []
+
+
+def _joined_ids(ids) -> np.ndarray:
+  return np.concatenate([np.empty(0, str), *(i for i in ids if i is not None)])
 
 
 def _in_memory(name: str, decode: Decode) -> Samples:
-  shape, batches = decode()
+  shape, batches = decode(0)
   images = np.empty(shape, np.uint8)
-
-  def put(batch, start):
-    images[start : start + len(batch)] = batch
-
-  return Samples(images, *_collect(name, shape, batches, put))
-
-
-def _collect(name, shape, batches, put):
-  """Puts the images batch after batch; returns the labels and the ids."""
   labels, ids, count = [], [], 0
+  for batch in _with_progress(name, shape[0], 0, batches):
+    images[count : count + len(batch.labels)] = batch.images
+    labels.append(batch.labels)
+    ids.append(batch.ids)
+    count += len(batch.labels)
+  joined = _joined_ids(ids)
+  return Samples(
+    images, np.concatenate(labels), joined if len(joined) else None
+  )
+
+
+def _with_progress(name, total, start, batches) -> Iterator[Samples]:
+  """Yields the batches and shows on standard error how many are done."""
+  count = start
   with rich.progress.Progress(
     console=rich.console.Console(stderr=True)
   ) as progress:
-    bar = progress.add_task(f'Decoding the {name} samples', total=shape[0])
+    bar = progress.add_task(f'Decoding the {name} samples', total=total)
+    progress.update(bar, completed=count)
     for batch in batches:
-      put(batch.images, count)
-      labels.append(batch.labels)
-      ids.append(batch.ids)
+      yield batch
       count += len(batch.labels)
       progress.update(bar, completed=count)
-  assert count == shape[0], f'{count} samples where {shape[0]} should be'
-  has_ids = ids and ids[0] is not None
-  return np.concatenate(labels), np.concatenate(ids) if has_ids else None
+  assert count == total, f'{count} samples where {total} should be'

@@ -66,7 +66,7 @@ def exclusive(
   *,
   wait: bool = False,
   needs_locks: bool = True,
-) -> Iterator[None]:
+) -> Iterator[bool]:
   """Reserves a folder, made if needed, for this process until the end.
 
   The operating system releases it even if the process is killed. The folder
@@ -82,10 +82,13 @@ def exclusive(
     needs_locks: refuses a file system that has no locks, on which processes
       cannot exclude each other; otherwise the folder is taken all the same.
 
+  Yields:
+    True if no other process can have the folder, False if it has no locks.
+
   Raises:
     ReservationError: it cannot be written, or another process has it.
   """
-  lock = None
+  lock, is_alone = None, True
   while lock is None:
     try:
       folder.mkdir(parents=True, exist_ok=True)
@@ -108,6 +111,7 @@ def exclusive(
           f'cannot lock {name} {folder}: {error.strerror}; its file system has '
           f'no locks; {otherwise}'
         ) from None
+      is_alone = False
     except BaseException:  # Ctrl-C while it waits.
       os.close(lock)
       raise
@@ -115,7 +119,7 @@ def exclusive(
       os.close(lock)
       lock = None
   try:
-    yield
+    yield is_alone
   finally:
     os.close(lock)
 

@@ -17,15 +17,15 @@ LABELS = np.arange(7, dtype=np.int32)
 IDS = np.array([f'sample {"x" * i}' for i in range(7)])
 
 
-def decode(ids=IDS):
-  parts = (slice(0, 3), slice(3, 6), slice(6, 7))
+def decode(start, ids=IDS):
+  parts = (slice(i, min(i + 3, 7)) for i in range(start, 7, 3))
   return IMAGES.shape, (
     decoded.Samples(IMAGES[p], LABELS[p], None if ids is None else ids[p])
     for p in parts
   )
 
 
-def never():
+def never(start):
   raise AssertionError('decoded again')
 
 
@@ -47,7 +47,7 @@ def test_samples_are_decoded_once_and_then_mapped(tmp_path):
   assert isinstance(again.images, np.memmap)
   assert not again.images.flags.writeable
   # Other splits stay beside them, those of another key do not.
-  decoded.decode_once(folder, 'test', 'key', lambda: decode(None))
+  decoded.decode_once(folder, 'test', 'key', lambda start: decode(start, None))
   assert decoded.decode_once(folder, 'test', 'key', never).ids is None
   assert_whole(decoded.decode_once(folder, 'train', 'other', decode))
   assert names(folder) == ['test-key', 'train-other']
@@ -95,22 +95,46 @@ def test_key_tells_contents_apart_but_not_copies(tmp_path):
   assert decoded.files_key(tmp_path / 'a') != keys[0]
 
 
-@pytest.mark.parametrize('error', [KeyboardInterrupt, ValueError])
-def test_interrupted_decoding_leaves_nothing(tmp_path, error):
-  def stop():
-    shape, batches = decode()
+def failing(error):
+  """Decodes as `decode` does, but fails after the second batch."""
 
-    def half():
-      yield next(iter(batches))
+  def decode_some(start):
+    shape, batches = decode(start)
+
+    def two():
+      yield next(batches)
+      yield next(batches)
       raise error
 
-    return shape, half()
+    return shape, two()
 
-  with pytest.raises(error):
-    decoded.decode_once(tmp_path, 'train', 'key', stop)
+  return decode_some
+
+
+def test_failed_decoding_leaves_nothing(tmp_path):
+  with pytest.raises(ValueError, match='broken'):
+    decoded.decode_once(tmp_path, 'train', 'key', failing(ValueError('broken')))
   assert not names(tmp_path)
-  (tmp_path / 'train-killed.part').mkdir()  # A kill leaves this.
-  assert_whole(decoded.decode_once(tmp_path, 'train', 'key', decode))
+
+
+def test_decoding_continues_where_it_was_killed(tmp_path, monkeypatch):
+  # KeyboardInterrupt stands for a kill: what is written is left as it is.
+  monkeypatch.setattr(decoded, '_SAVED_BYTES', 1)
+  (tmp_path / 'train-killed.part').mkdir()
+  with pytest.raises(KeyboardInterrupt):
+    decoded.decode_once(tmp_path, 'train', 'key', failing(KeyboardInterrupt))
+  (part,) = names(tmp_path)
+  # A write may have been cut short.
+  with (tmp_path / part / 'images.npy').open('ab') as file:
+    file.write(b'half a sample')
+  starts = []
+
+  def decode_rest(start):
+    starts.append(start)
+    return decode(start)
+
+  assert_whole(decoded.decode_once(tmp_path, 'train', 'key', decode_rest))
+  assert starts == [6]
   assert names(tmp_path) == ['train-key']
 
 
@@ -129,7 +153,7 @@ def test_samples_that_cannot_be_stored_are_in_memory(tmp_path):
         tmp_path,
         'train',
         'key',
-        lambda: (large.shape, [decoded.Samples(large, LABELS)]),
+        lambda start: (large.shape, [decoded.Samples(large, LABELS)]),
       )
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -143,9 +167,9 @@ def test_second_process_waits_for_the_first(tmp_path):
     waiting = waiting_for_this(second)
     results = []
 
-    def decode_slowly():
+    def decode_slowly(start):
       results.append(until_it_ends.enter_context(waiting))
-      return decode()
+      return decode(start)
 
     decoded.decode_once(tmp_path, 'train', 'key', decode_slowly)
   assert_whole(results[0][0])
@@ -171,13 +195,13 @@ try:
 except MemoryError:
   pass
 
-def decode():
+def decode(start):
   return (size, 32, 32, 3), (
     decoded.Samples(
       np.full((min(part, size - i), 32, 32, 3), i // part % 256, np.uint8),
       np.arange(i, min(i + part, size), dtype=np.int32) % 10,
     )
-    for i in range(0, size, part)
+    for i in range(start, size, part)
   )
 
 samples = decoded.decode_once(pathlib.Path(sys.argv[1]), 'train', 'key', decode)

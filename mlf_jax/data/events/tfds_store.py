@@ -277,22 +277,25 @@ def read_frames(directory: pathlib.Path, split: str) -> decoded.Samples:
     UserError: the folder is damaged or holds something else.
   """
 
-  def decode():
+  def decode(start):
     with tfds_format.reading(directory, f'{split} split'):
       builder = tfds.builder_from_directory(directory)
       count = builder.info.splits[split].num_examples
       shape = builder.info.features['frames'].shape
-    return (count, *shape), _decode_batches(directory, split, builder)
+    return (count, *shape), _decode_batches(directory, split, builder, start)
 
   with tfds_format.reading(directory, 'data set'):
     key = decoded.files_key(directory)
   return decoded.decode_once(directory / 'decoded', split, key, decode)
 
 
-def _decode_batches(directory, split, builder) -> Iterator[decoded.Samples]:
-  """Decodes the samples of a split, batch after batch."""
+def _decode_batches(
+  directory, split, builder, start
+) -> Iterator[decoded.Samples]:
+  """Decodes the samples of a split from a number on, batch after batch."""
   with tfds_format.reading(directory, f'{split} split'):
     examples = tfds_format.examples(builder, split)
+    examples = itertools.islice(examples, start, None)
     while batch := list(itertools.islice(examples, _BATCH)):
       yield decoded.Samples(
         np.stack([example['frames'] for example in batch]),

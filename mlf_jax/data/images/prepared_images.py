@@ -42,11 +42,11 @@ def read_split(directory: pathlib.Path, split: str) -> decoded.Samples:
     UserError: the folder is damaged or holds something else.
   """
 
-  def decode():
+  def decode(start):
     with tfds_format.reading(directory, f'{split} split'):
       images, labels = _decode_images(directory, split)
-    starts = range(0, len(labels), _BATCH)
-    parts = (slice(start, start + _BATCH) for start in starts)
+    starts = range(start, len(labels), _BATCH)
+    parts = (slice(begin, begin + _BATCH) for begin in starts)
     return images.shape, (decoded.Samples(images[p], labels[p]) for p in parts)
 
   with tfds_format.reading(directory, 'data set'):
