@@ -84,6 +84,7 @@ def classify(restored, sample):
       window_us,
       downsample=config.data.downsample,
       mirrored=config.data.mirrored,
+      crop=config.data.crop,
       origin=first + closes - window_us,
     )
     state, probabilities, logits = feed(state, frames)

@@ -48,6 +48,14 @@ def add_command(commands) -> None:
     help='mirror the sensor left and right before it is downsampled',
   )
   parser.add_argument(
+    '--crop',
+    type=positive_int,
+    nargs=2,
+    default=(0, 0),
+    metavar=('HEIGHT', 'WIDTH'),
+    help='keep the middle of the sensor, of this size in pixels',
+  )
+  parser.add_argument(
     '--backwards',
     help="'error' (default) skips a recording whose time goes back, 'sort' "
     'puts its events in order',
@@ -68,6 +76,7 @@ def _prepare(arguments):
     window_ms=arguments.window_ms,
     downsample=arguments.downsample,
     mirrored=arguments.mirrored,
+    crop=arguments.crop,
   )
   before = loading.find_prepared(arguments.name, frames, arguments.data_dir)
   if before is not None and arguments.manual_dir:

@@ -86,6 +86,9 @@ _FRAMES = (
   Field('mirrored', False, help=
     'mirror the sensor left and right before it is downsampled: for weights '
     "trained on the published code's frames of CIFAR10-DVS"),
+  Field('crop', (0, 0), low=0, help=
+    'height and width of the middle of the sensor, in pixels, which is all '
+    'that is kept, before it is downsampled; (0, 0): the whole sensor'),
 )
 _ARRAYS = (
   Field('digest', '', help=
@@ -206,6 +209,7 @@ def declared_fields(model: str, data: str, unit: str) -> dict[str, Field]:
       'data.window_ms': frames.window_us / 1000,
       'data.downsample': float(frames.downsample),
       'data.mirrored': frames.mirrored,
+      'data.crop': frames.crop,
       'model.time_steps': frames.time_steps,
     }
   augmentations = data_lib.augmentation_fields(entry.is_frames)

@@ -42,6 +42,7 @@ def load_options(config: ml_collections.ConfigDict) -> data.LoadOptions:
       window_us=round(settings.window_ms * 1000),
       downsample=settings.downsample,
       mirrored=settings.mirrored,
+      crop=settings.crop,
     )
   except UserError as error:
     raise UserError(f'config.data: {error}') from None

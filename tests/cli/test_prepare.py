@@ -34,6 +34,7 @@ def test_prepare_makes_frames_and_describes_them(tmp_path, capsys):
   [
     (['dvs_gestures'], "'dvs_gestures' is unknown (did you mean 'dvs_gesture'"),
     (['n_mnist', '--downsample=35'], 'must be at most 34, the side of the'),
+    (['n_mnist', '--crop', '30', '35'], 'sensor, 34 x 34 pixels, got 30 x 35'),
     (['n_mnist'], 'has to be downloaded by hand'),
   ],
 )

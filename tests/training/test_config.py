@@ -80,6 +80,7 @@ OTHER_OF_EVENTS = {
   'data.window_ms': 0.5,
   'data.downsample': 4.0,
   'data.mirrored': True,
+  'data.crop': (8, 8),
   'augment.flip': True,
   'augment.translation': 1,
   'augment.rotation': 10.0,

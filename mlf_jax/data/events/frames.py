@@ -2,12 +2,13 @@
 
 import dataclasses
 import numbers
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
 from mlf_jax.data.events.events import Events
-from mlf_jax.errors import UserError, unknown
+from mlf_jax.errors import UserError, require_positive_integers, unknown
 
 BINNINGS = ('window', 'span', 'count')
 _MOST = np.iinfo(np.uint8).max
@@ -31,6 +32,9 @@ class FrameSpec:
     mirrored: mirrors the sensor left and right before it is downsampled. The
       published implementation's frames of CIFAR10-DVS are mirrored so. With a
       fraction, frames that are mirrored afterwards are other frames.
+    crop: (height, width) of the middle of the sensor, which is all that is
+      kept, before it is mirrored and downsampled; (0, 0) keeps the sensor. If
+      a margin is odd, there is a pixel less above or to the left.
   """
 
   time_steps: int
@@ -38,6 +42,7 @@ class FrameSpec:
   window_us: int = 0
   downsample: float = 1.0
   mirrored: bool = False
+  crop: tuple[int, int] = (0, 0)
 
   def __post_init__(self):
     """Validates the attributes."""
@@ -58,6 +63,13 @@ class FrameSpec:
         )
     if not isinstance(self.mirrored, bool):
       raise UserError(f'mirrored must be True or False, got {self.mirrored!r}')
+    is_pair = isinstance(self.crop, (tuple, list)) and len(self.crop) == 2
+    if not is_pair or any(self.crop):
+      require_positive_integers(crop=self.crop)
+      if not is_pair:
+        raise UserError(f'crop must be (height, width), got {self.crop!r}')
+    # Of a list, as JSON has it, there is no hash.
+    object.__setattr__(self, 'crop', tuple(self.crop))
     if (self.binning == 'window') != bool(self.window_us):
       raise UserError(
         "binning 'window' needs the length of a window, above 0, and the "
@@ -72,9 +84,11 @@ class FrameSpec:
     """
     window = f'{self.window_us}us' if self.binning == 'window' else ''
     mirrored = '_mirrored' if self.mirrored else ''
+    # Without a crop the name has none, as before there were crops.
+    crop = '_crop{}x{}'.format(*self.crop) if any(self.crop) else ''
     return (
       f't{self.time_steps}_{self.binning}{window}_down{float(self.downsample)}'
-      f'{mirrored}'
+      f'{mirrored}{crop}'
     )
 
   def shape(self, sensor_size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -85,13 +99,35 @@ class FrameSpec:
 
     Returns:
       (time, height, width, 2).
-    """
-    height, width = (int(self._pixels(side)[-1]) + 1 for side in sensor_size)
-    return (self.time_steps, height, width, 2)
 
-  def _pixels(self, side: int) -> Int[np.ndarray, 'side']:
-    """Frame pixel of each sensor pixel along a side."""
-    return (np.arange(side) // self.downsample).astype(np.int32)
+    Raises:
+      UserError: the crop is larger than the sensor.
+    """
+    rows, columns = self._pixels(sensor_size)
+    return (self.time_steps, int(rows.max()) + 1, int(columns.max()) + 1, 2)
+
+  def _pixels(
+    self, sensor_size: tuple[int, int]
+  ) -> tuple[Int[np.ndarray, 'height'], Int[np.ndarray, 'width']]:
+    """Frame row of each sensor row and column of each column; -1 is cropped."""
+    height, width = sensor_size
+    kept = self.crop if any(self.crop) else (height, width)
+    if kept[0] > height or kept[1] > width:
+      raise UserError(
+        f'crop must be at most the sensor, {height} x {width} pixels, got '
+        f'{kept[0]} x {kept[1]}'
+      )
+    pixels = []
+    for side, part in zip(sensor_size, kept, strict=True):
+      of_side = np.full(side, -1, np.int32)
+      start = (side - part) // 2
+      of_side[start : start + part] = np.arange(part) // self.downsample
+      pixels.append(of_side)
+    if self.mirrored:
+      start = (width - kept[1]) // 2
+      middle = pixels[1][start : start + kept[1]]
+      middle[:] = middle[::-1].copy()
+    return tuple(pixels)
 
   def edges(
     self, events: Events, origin: int | None = None
@@ -113,21 +149,26 @@ class FrameSpec:
         raise UserError(
           f'origin must be a whole number of microseconds, got {origin!r}'
         )
-    steps = np.arange(self.time_steps + 1)
-    if not len(events):
-      return np.zeros_like(steps)
     if self.binning == 'count':
-      return steps * len(events) // self.time_steps
-    # Python's integers: the products may need more than 64 bits.
+      return self._counts(len(events))
+    if not len(events):
+      return np.zeros(self.time_steps + 1, np.int64)
     first = int(events.t[0] if origin is None else origin)
-    length = max(0, int(events.t[-1]) + 1 - first)
+    return np.searchsorted(events.t, self._times(first, int(events.t[-1])))
+
+  def _counts(self, total: int) -> Int[np.ndarray, 'time_steps+1']:
+    """Number of the event with which each part of a count begins."""
+    return np.arange(self.time_steps + 1) * total // self.time_steps
+
+  def _times(self, first: int, last: int) -> list[int]:
+    """Bounds of windows or equal parts, between the first and last event."""
+    # Python's integers: the products may need more than 64 bits.
+    length, steps = max(0, last + 1 - first), range(self.time_steps + 1)
     if self.binning == 'window':
-      begins = [min(step * self.window_us, length) for step in steps.tolist()]
-    else:
-      # Ceiling, so that an event at time t is in part
-      # (t - first) * time_steps // length.
-      begins = [-(-step * length // self.time_steps) for step in steps.tolist()]
-    return np.searchsorted(events.t, [first + begin for begin in begins])
+      return [first + min(step * self.window_us, length) for step in steps]
+    # Ceiling, so that an event at time t is in part
+    # (t - first) * time_steps // length.
+    return [first - (-step * length // self.time_steps) for step in steps]
 
   def padded_share(self, events: Events) -> float:
     """Share of the frames that begin after the last event, 0 to 1.
@@ -156,24 +197,69 @@ class FrameSpec:
         f'frames are made of Events, not of {type(events).__name__}; '
         '`events.from_array` makes them of a structured array'
       )
-    shape = self.shape(events.sensor_size)
-    _, height, width, _ = shape
-    edges = self.edges(events, origin)
+    frames = np.zeros(self.shape(events.sensor_size), np.uint8)
+    self._add(frames, events, self.edges(events, origin))
+    return frames
+
+  def frames_of_pieces(
+    self, pieces: Callable[[], Iterable[Events]]
+  ) -> UInt8[np.ndarray, 'time height width 2']:
+    """Counts the events of a recording that comes in pieces.
+
+    The frames are those of the whole recording, of which one piece at a time is
+    in memory. Binning 'window' goes through the pieces once, up to the end of
+    the last window; the others need the end of the recording first, and go
+    through it twice.
+
+    Args:
+      pieces: called once or twice, returns the pieces of the recording in
+        order, at least one; a recording without events has an empty one.
+    """
+    first, last, total = None, None, 0
+    if self.binning != 'window':
+      for piece in pieces():
+        if len(piece):
+          first = int(piece.t[0]) if first is None else first
+          last = int(piece.t[-1])
+          total += len(piece)
+    frames, seen = None, 0
+    for piece in pieces():
+      if frames is None:
+        frames = np.zeros(self.shape(piece.sensor_size), np.uint8)
+      if not len(piece):
+        continue
+      if self.binning == 'count':
+        edges = np.clip(self._counts(total) - seen, 0, len(piece))
+      else:
+        first = int(piece.t[0]) if first is None else first
+        end = int(piece.t[-1]) if last is None else last
+        edges = np.searchsorted(piece.t, self._times(first, end))
+      self._add(frames, piece, edges)
+      seen += len(piece)
+      if self.binning == 'window' and edges[-1] < len(piece):
+        break
+    return frames
+
+  def _add(self, frames, events, edges):
+    """Adds events to frames that hold earlier ones; counts stay at 255."""
+    _, height, width, _ = frames.shape
+    rows, columns = self._pixels(events.sensor_size)
     # Every cell of a frame has one number, the sum of these per coordinate.
-    row = self._pixels(events.sensor_size[0]) * (2 * width)
-    column = self._pixels(events.sensor_size[1]) * 2
-    if self.mirrored:
-      column = column[::-1]
-    frames = np.empty((self.time_steps, height * width * 2), np.uint8)
-    for frame, start, stop in zip(frames, edges[:-1], edges[1:], strict=True):
+    row, column = rows * (2 * width), columns * 2
+    cells = frames.reshape(self.time_steps, height * width * 2)
+    for frame, start, stop in zip(cells, edges[:-1], edges[1:], strict=True):
+      if start == stop:
+        continue
       part = events[start:stop]
       cell = row[part.y]
       cell += column[part.x]
       cell += part.p
+      if any(self.crop):
+        cell = cell[(rows[part.y] >= 0) & (columns[part.x] >= 0)]
       counts = np.bincount(cell, minlength=frame.size)
+      counts += frame
       np.minimum(counts, _MOST, out=counts)
       frame[:] = counts
-    return frames.reshape(shape)
 
 
 def to_frames(
@@ -184,6 +270,7 @@ def to_frames(
   binning: str = 'window',
   downsample: float = 1.0,
   mirrored: bool = False,
+  crop: tuple[int, int] = (0, 0),
   origin: int | None = None,
 ) -> UInt8[np.ndarray, 'time height width 2']:
   """Counts the events of a recording per timestep, pixel and polarity.
@@ -199,6 +286,8 @@ def to_frames(
     downsample: sensor pixels per frame pixel along each side; 3.04 takes 128
       pixels to 42.
     mirrored: mirrors the sensor left and right before it is downsampled.
+    crop: (height, width) of the middle of the sensor, which is all that is
+      kept, before it is mirrored and downsampled; (0, 0) keeps the sensor.
     origin: time in microseconds at which the first window begins; None is the
       first event. A recording that comes in pieces has one origin, its first
       event; the windows of a piece begin a whole number of windows after it,
@@ -211,5 +300,5 @@ def to_frames(
   Raises:
     UserError: a value outside its range.
   """
-  spec = FrameSpec(time_steps, binning, window_us, downsample, mirrored)
+  spec = FrameSpec(time_steps, binning, window_us, downsample, mirrored, crop)
   return spec.frames(events, origin)

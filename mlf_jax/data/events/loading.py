@@ -94,10 +94,13 @@ def prepare(
   if backwards not in (None, *BACKWARDS):
     raise unknown('backwards', backwards, BACKWARDS)
   frames = frames or event_set.frames
-  if frames.downsample > min(event_set.sensor_size):
+  frames.shape(event_set.sensor_size)  # Raises if the crop is too large.
+  side = min(frames.crop) or min(event_set.sensor_size)
+  if frames.downsample > side:
     raise UserError(
-      f'downsample must be at most {min(event_set.sensor_size)}, the side of '
-      f'the sensor of {name}, got {frames.downsample}'
+      f'downsample must be at most {side}, the side of the '
+      f'{"crop" if any(frames.crop) else "sensor"} of {name}, got '
+      f'{frames.downsample}'
     )
   root = tfds_format.data_root(data_dir)
   folder = _folder(name, frames, root)
@@ -198,6 +201,7 @@ def paper_frames(
   window_ms: float | None = None,
   downsample: float | None = None,
   mirrored: bool = False,
+  crop: tuple[int, int] = (0, 0),
 ) -> FrameSpec:
   """Returns the paper's frames of a data set, changed by what is given.
 
@@ -208,6 +212,8 @@ def paper_frames(
     window_ms: length of a window in milliseconds; 0 for the other binnings.
     downsample: sensor pixels per frame pixel, along each side.
     mirrored: mirrors the sensor left and right.
+    crop: (height, width) of the middle of the sensor, which is kept; (0, 0)
+      keeps all.
 
   Raises:
     UserError: no such data set, or a value outside its range.
@@ -227,6 +233,7 @@ def paper_frames(
     window_us,
     paper.downsample if downsample is None else downsample,
     mirrored,
+    crop,
   )
 
 
@@ -260,9 +267,12 @@ def describe_prepared(directory: pathlib.Path) -> str:
     lines.append(f'{name:<{width}}' + ''.join(f'{c:9,}' for c in counts))
   frames = summary['frames']
   window = f' of {frames["window_us"]} us' if frames['window_us'] else ''
+  # Frames that were prepared before there were crops do not name one.
+  crop = frames.get('crop', (0, 0))
   lines += [
     f'{frames["time_steps"]} frames by {frames["binning"]}{window}, '
-    f'{"mirrored left and right and " if frames["mirrored"] else ""}'
+    + ('cropped to {} x {} and '.format(*crop) if any(crop) else '')
+    + f'{"mirrored left and right and " if frames["mirrored"] else ""}'
     f'downsampled by {frames["downsample"]:g}; '
     f'{summary["padded_share"]:.1%} of the frames begin after the last event',
     f'{summary["dropped_events"]:,} events dropped that their files mark as '

@@ -46,13 +46,17 @@ def side_of(side, downsample):
 
 
 def frames_by_loop(spec, listed, sensor_size=SENSOR):
-  shape = [side_of(side, spec.downsample) for side in sensor_size]
+  height, width = spec.crop if any(spec.crop) else sensor_size
+  top, left = (sensor_size[0] - height) // 2, (sensor_size[1] - width) // 2
+  shape = [side_of(side, spec.downsample) for side in (height, width)]
   frames = np.zeros((spec.time_steps, *shape, 2), int)
   scale = fractions.Fraction(spec.downsample)
   for number, (_, x, y, p) in enumerate(listed):
-    x = sensor_size[1] - 1 - x if spec.mirrored else x
+    x, y = x - left, y - top
+    is_kept = 0 <= x < width and 0 <= y < height
+    x = width - 1 - x if spec.mirrored else x
     frame = frame_of(spec, number, listed)
-    if frame is not None:
+    if frame is not None and is_kept:
       frames[frame, y // scale, x // scale, p] += 1
   return np.minimum(frames, 255)
 
@@ -68,6 +72,7 @@ specs = st.builds(
   binnings,
   downsamples,
   st.booleans(),
+  st.just((0, 0)) | st.tuples(st.integers(1, 9), st.integers(1, 12)),
 )
 # Few pixels, so that some meet more than one event.
 places = st.tuples(
@@ -85,19 +90,28 @@ def recordings(draw):
 
 
 @settings(max_examples=250, deadline=None)
-@given(spec=specs, listed=recordings())
+@given(spec=specs, listed=recordings(), size=st.integers(1, 50))
 # Products of more than 64 bits.
 @example(
-  FrameSpec(12, 'span'), [(0, 1, 1, 1), (2**61, 2, 2, 1), (2**62, 0, 0, 0)]
+  FrameSpec(12, 'span'), [(0, 1, 1, 1), (2**61, 2, 2, 1), (2**62, 0, 0, 0)], 1
 )
-@example(FrameSpec(2, 'window', 10**12), [(0, 1, 1, 1), (2**62 - 1, 2, 2, 1)])
-def test_frames_are_those_of_a_loop(spec, listed):
+@example(
+  FrameSpec(2, 'window', 10**12), [(0, 1, 1, 1), (2**62 - 1, 2, 2, 1)], 1
+)
+# Counts of several pieces stay at 255 too.
+@example(FrameSpec(2, 'count'), [(0, 1, 1, 1)] * 700, 100)
+def test_frames_are_those_of_a_loop(spec, listed, size):
   frames = spec.frames(events_of(listed))
   assert frames.dtype == np.uint8
   np.testing.assert_array_equal(frames, frames_by_loop(spec, listed))
   assert frames.shape == spec.shape(SENSOR)
   again = to_frames(events_of(listed), **dataclasses.asdict(spec))
   np.testing.assert_array_equal(frames, again)
+  whole = events_of(listed)
+  starts = range(0, max(1, len(whole)), size)
+  pieces = [whole[start : start + size] for start in starts]
+  of_pieces = spec.frames_of_pieces(lambda: iter(pieces))
+  np.testing.assert_array_equal(of_pieces, frames)
   padded = 0 if listed else spec.time_steps
   if listed and spec.binning == 'window':
     begins = [listed[0][0] + i * spec.window_us for i in range(spec.time_steps)]
@@ -134,14 +148,38 @@ def test_specifications_that_differ_have_names_that_differ():
       (5, 'span', 0, 3.04),
       (5, 'span', 0, 3.0400000001),
       (5, 'span', 0, 1.0, True),
+      (5, 'span', 0, 1.0, False, (1, 11)),
+      (5, 'span', 0, 1.0, False, (11, 1)),
     )
   }
-  assert len(names) == 8
+  assert len(names) == 10
   assert FrameSpec(5, 'span').name == FrameSpec(5, 'span', 0, 1).name
+  # Frames that were prepared before there were crops are still found.
+  assert FrameSpec(5, 'span', crop=(0, 0)).name == 't5_span_down1.0'
   # Folders are called so.
-  longest = FrameSpec(10**5, 'window', 10**12, 1 + 2**-52, True)
+  longest = FrameSpec(10**5, 'window', 10**12, 1 + 2**-52, True, (2**16,) * 2)
   for name in (*names, longest.name):
-    assert re.fullmatch('[a-z0-9_.]{1,70}', name)
+    assert re.fullmatch('[a-z0-9_.]{1,90}', name)
+
+
+@pytest.mark.parametrize('mirrored', [False, True])
+def test_a_crop_is_the_middle_of_the_sensor(mirrored):
+  random = np.random.default_rng(0)
+  columns = (np.arange(900), *(random.integers(0, s, 900) for s in (12, 9, 2)))
+  whole = events_of(list(zip(*map(np.ndarray.tolist, columns), strict=True)))
+  # 9 x 12 pixels to 4 x 7: rows 2 to 5, columns 2 to 8.
+  inside = [
+    (t, x - 2, y - 2, p)
+    for t, x, y, p in zip(whole.t, whole.x, whole.y, whole.p, strict=True)
+    if 2 <= y < 6 and 2 <= x < 9
+  ]
+  options = {'downsample': 1.5, 'mirrored': mirrored, 'origin': 0}
+  np.testing.assert_array_equal(
+    to_frames(whole, 3, 300, crop=(4, 7), **options),
+    to_frames(events_of(inside, (4, 7)), 3, 300, **options),
+  )
+  # JSON has lists.
+  assert FrameSpec(2, 'span', crop=[4, 7]) == FrameSpec(2, 'span', crop=(4, 7))
 
 
 # Times of ten events, in microseconds.
@@ -181,9 +219,15 @@ def test_windows_begin_at_the_origin(origin, counts):
     ),
     ({'window_us': 10, 'origin': 0.5}, 'whole number of microseconds, got 0.5'),
     ({'window_us': 10, 'mirrored': 1}, 'mirrored must be True or False, got 1'),
+    ({'window_us': 10, 'crop': (10, 12)}, 'the sensor, 9 x 12 pixels, got 10'),
+    ({'window_us': 10, 'crop': (9, 13)}, 'the sensor, 9 x 12 pixels, got 9 x'),
+    ({'window_us': 10, 'crop': (0, 5)}, 'positive whole numbers, got .0, 5'),
+    ({'window_us': 10, 'crop': (5,)}, r'crop must be \(height, width\), got'),
+    ({'window_us': 10, 'crop': 5}, r'crop must be \(height, width\), got 5'),
+    ({'window_us': 10, 'crop': (5, 2.5)}, 'positive whole numbers, got .5, 2'),
   ],
 )
-def test_mistakes_of_origin_and_mirror(arguments, problem):
+def test_mistakes_of_origin_mirror_and_crop(arguments, problem):
   with pytest.raises(UserError, match=problem):
     to_frames(events_of([(0, 0, 0, 0)]), 2, **arguments)
 

@@ -185,6 +185,14 @@ def test_mistakes_in_frames(name, options, message):
     ({'manual_dir': '/nowhere'}, '/nowhere does not exist. Download'),
     ({'manual_dir': __file__}, 'is none of the archives Train'),
     ({'frames': FrameSpec(2, 'span', 0, 35)}, 'at most 34, the side of the'),
+    (
+      {'frames': FrameSpec(2, 'span', 0, 9, crop=(8, 20))},
+      'downsample must be at most 8, the side of the crop of n_mnist, got 9',
+    ),
+    (
+      {'frames': FrameSpec(2, 'span', crop=(35, 34))},
+      'crop must be at most the sensor, 34 x 34 pixels, got 35 x 34',
+    ),
     ({}, r'Test\.zip.*https://.*--config\.data\.manual_dir=DIR .*prepare'),
   ],
 )
@@ -233,17 +241,24 @@ def test_frames_of_an_earlier_version_are_not_taken(tmp_path):
   assert versions == ['1.0.0', '2.0.0']
 
 
-def test_mirrored_frames_are_prepared_apart(tmp_path):
+def test_mirrored_and_cropped_frames_are_prepared_apart(tmp_path):
   write_cifar(tmp_path, 1)
   spec = FrameSpec(2, 'span', downsample=3.04)
   mirrored = dataclasses.replace(spec, mirrored=True)
-  upright, published = (
-    load('cifar10_dvs', tmp_path, frames).test for frames in (spec, mirrored)
+  cropped = dataclasses.replace(spec, crop=(64, 96))
+  upright, published, middle = (
+    load('cifar10_dvs', tmp_path, frames).test
+    for frames in (spec, mirrored, cropped)
   )
+  assert middle.images.shape[1:] == (2, 21, 32, 2)
   assert upright.ids.tolist() == published.ids.tolist()
   assert np.any(upright.images[:] != published.images[:])
   lines = prepare('cifar10_dvs', tmp_path, mirrored)
   assert '2 frames by span, mirrored left and right and downsampled by' in (
+    '\n'.join(lines)
+  )
+  lines = prepare('cifar10_dvs', tmp_path, cropped)
+  assert '2 frames by span, cropped to 64 x 96 and downsampled by' in (
     '\n'.join(lines)
   )
 
