@@ -114,6 +114,31 @@ def from_array(array: np.ndarray, sensor_size: tuple[int, int]) -> Events:
   Raises:
     UserError: a field is missing, or a value outside its range.
   """
+  events = from_unordered_array(array, sensor_size)
+  # Compared, not subtracted: a difference may need more than 64 bits.
+  back = np.flatnonzero(events.t[1:] < events.t[:-1])
+  if back.size:
+    i = back[0] + 1
+    raise UserError(
+      f'event {i} goes back in time, from {events.t[i - 1]} to {events.t[i]} '
+      "us: sort the array first, array[np.argsort(array['t'], kind='stable')]"
+    )
+  return events
+
+
+def from_unordered_array(
+  array: np.ndarray, sensor_size: tuple[int, int], first: int = 0
+) -> Events:
+  """As `from_array`, but time may go back, which the caller has to look for.
+
+  Args:
+    array: as for `from_array`.
+    sensor_size: (height, width) in pixels.
+    first: number of the first event in messages.
+
+  Raises:
+    UserError: as `from_array`.
+  """
   require_sensor_size(sensor_size)
   array = np.asarray(array)
   names = array.dtype.names or ()
@@ -140,20 +165,12 @@ def from_array(array: np.ndarray, sensor_size: tuple[int, int]) -> Events:
     wrong = np.flatnonzero((array[field] < low) | (array[field] >= size))
     if wrong.size:
       raise UserError(
-        f'event {wrong[0]} has {field} = {array[field][wrong[0]]}, outside '
-        f'{low} to {size - 1} (sensor of height {height} and width {width})'
+        f'event {first + wrong[0]} has {field} = {array[field][wrong[0]]}, '
+        f'outside {low} to {size - 1} (sensor of height {height} and width '
+        f'{width})'
       )
-  t = array['t'].astype(np.int64)
-  # Compared, not subtracted: a difference may need more than 64 bits.
-  back = np.flatnonzero(t[1:] < t[:-1])
-  if back.size:
-    i = back[0] + 1
-    raise UserError(
-      f'event {i} goes back in time, from {t[i - 1]} to {t[i]} us: sort the '
-      "array first, array[np.argsort(array['t'], kind='stable')]"
-    )
   return Events(
-    t,
+    array['t'].astype(np.int64),
     array['x'].astype(np.uint16),
     array['y'].astype(np.uint16),
     array['p'].astype(np.uint8),

@@ -62,8 +62,8 @@ _LAYOUTS = {
 }
 
 
-def _size_of(sensor: Sensor) -> tuple[int, int]:
-  """(height, width) of a sensor.
+def size_of_sensor(sensor: Sensor) -> tuple[int, int]:
+  """Returns (height, width) of a sensor, of which the name may be given.
 
   Raises:
     UserError: there is no sensor of this name, or the size is impossible.
@@ -108,7 +108,7 @@ def read_aedat(
       holds an impossible value. The message names the file and the byte.
     UserError: the file cannot be opened, or the sensor is unknown.
   """
-  size = _size_of(sensor)
+  size = size_of_sensor(sensor)
   with opened(file) as source:
     version = _version(source)
     if version == '3.1':
@@ -171,7 +171,7 @@ def read_n_mnist(
       holds an impossible value. The message names the file and the byte.
     UserError: the file cannot be opened, or the sensor is unknown.
   """
-  size = _size_of(sensor)
+  size = size_of_sensor(sensor)
   with opened(file) as source:
     columns = _Columns(source, size, backwards, block, wrap=1 << 23)
     if source.peek(len(_MAGIC)) == _MAGIC:
