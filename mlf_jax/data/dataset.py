@@ -3,8 +3,9 @@
 import dataclasses
 import functools
 import hashlib
+import math
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -139,16 +140,23 @@ class LoadOptions:
     split_name: how train and test are divided if there is no official split:
       'tail', 'head', 'random' or 'random-SEED' for cifar10_dvs.
     data_dir: folder of prepared data sets; empty for the place that TensorFlow
-      Datasets uses, `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+      Datasets uses, `$TFDS_DATA_DIR` or `~/tensorflow_datasets`. For a data set
+      that is a folder, that folder.
     manual_dir: folder that holds the published archive, or the archive itself,
       or for recordings the folder it was extracted to; empty to download it,
       which only images can be. Not used if `data_dir` holds the data set.
+    size: (height, width) that a folder's images are resized to; (0, 0) if all
+      have one size.
+    sensor: camera of a folder's recordings, a name or 'HEIGHTxWIDTH'; '' if the
+      files say it.
   """
 
   frames: 'FrameSpec | None' = None
   split_name: str = ''
   data_dir: str = ''
   manual_dir: str = ''
+  size: tuple[int, int] = (0, 0)
+  sensor: str = ''
 
 
 def from_arrays(
@@ -158,6 +166,7 @@ def from_arrays(
   test_labels: Real[np.ndarray, 'm'],
   *,
   num_classes: int | None = None,
+  class_names: Sequence[str] = (),
   name: str = 'arrays',
   scale: float | None = None,
   mean: tuple[float, ...] | None = None,
@@ -176,6 +185,7 @@ def from_arrays(
     test_images: test samples, like `train_images`.
     test_labels: test labels, like `train_labels`.
     num_classes: number of classes; by default the largest label plus 1.
+    class_names: name of each class, if you want them in results.
     name: name of the data set in results.
     scale: the value of the images that stands for 1.0; by default 255 for
       static uint8 images, otherwise 1.
@@ -207,6 +217,10 @@ def from_arrays(
     )
   if num_classes is None:
     num_classes = 1 + max(split.labels.max() for split in splits.values())
+  if len(class_names) not in (0, num_classes):
+    raise UserError(
+      f'class_names are {len(class_names)}, but there are {num_classes} classes'
+    )
   is_frames, channels = train.ndim == 5, train.shape[-1]
   if scale is None:
     scale = 255 if train.dtype == np.uint8 and not is_frames else 1
@@ -227,18 +241,19 @@ def from_arrays(
     scale=float(scale),
     mean=_per_channel('mean', mean, channels),
     std=_per_channel('std', std, channels),
+    class_names=tuple(class_names),
   )
 
 
 def _as_images(argument: str, values) -> np.ndarray:
   """Validates images or frames; returns uint8 or float32."""
-  images = np.asarray(values)
+  images = values if isinstance(values, ChosenRows) else np.asarray(values)
   if images.ndim not in _RANKS:
     raise UserError(
       f'{argument} must be static images {_RANKS[4]} or frames {_RANKS[5]}, '
       f'got shape {images.shape}'
     )
-  if not images.size:
+  if 0 in images.shape:
     raise UserError(f'{argument} are empty: their shape is {images.shape}')
   if images.dtype.kind not in 'biuf':
     raise UserError(f'{argument} must hold real numbers, not {images.dtype}')
@@ -250,7 +265,7 @@ def _as_images(argument: str, values) -> np.ndarray:
       f'{images.dtype}'
     )
   with np.errstate(over='ignore'):
-    images = images.astype(np.float32, copy=False)
+    images = np.asarray(images).astype(np.float32, copy=False)
   start = 0
   for piece in _pieces(images):
     if not (is_finite := np.isfinite(piece)).all():
@@ -268,12 +283,12 @@ def _pieces(images) -> Iterator[np.ndarray]:
   bytes_each = int(np.prod(images.shape[1:])) * images.dtype.itemsize
   count = max(1, _PIECE_BYTES // max(1, bytes_each))
   for start in range(0, len(images), count):
-    yield images[start : start + count]
+    yield np.asarray(images[start : start + count])
 
 
 def _statistics(images) -> tuple[np.ndarray, np.ndarray]:
   """Mean and standard deviation per channel, in float64."""
-  axes, count = tuple(range(images.ndim - 1)), images[..., 0].size
+  axes, count = tuple(range(images.ndim - 1)), math.prod(images.shape[:-1])
   mean = sum(p.sum(axes, np.float64) for p in _pieces(images)) / count
   squares = sum(
     ((piece - mean) ** 2).sum(axes, np.float64) for piece in _pieces(images)

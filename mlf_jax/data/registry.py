@@ -3,11 +3,12 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from mlf_jax.data.dataset import Dataset, LoadOptions
 from mlf_jax.data.events import catalogue, loading, moving_digits
 from mlf_jax.data.events.frames import FrameSpec
+from mlf_jax.data.folders import loading as folders
 from mlf_jax.data.images import cifar, digits, mnist
 from mlf_jax.errors import UserError
 from mlf_jax.registry import Registry, instance_of
@@ -30,7 +31,11 @@ class DatasetEntry:
       that returns (t, h, w, c); None if it is known only from the data.
     is_frames: samples are frames of an event camera, not static images.
     frames: how recordings become frames by default; None if there are none.
-    default_split: name of the default split; '' if the data come divided.
+    default_split: name of the default split; '' if the data always come
+      divided.
+    source: 'name': its name says where the samples are; 'folder': they are the
+      user's, in the folder that `config.data.dir` names; 'arrays': they are the
+      user's, handed to `train`.
     refused: augmentations that would change the class of a sample, by the name
       of the setting, with the reason; they are off by default.
   """
@@ -41,6 +46,7 @@ class DatasetEntry:
   is_frames: bool = False
   frames: FrameSpec | None = None
   default_split: str = ''
+  source: Literal['name', 'folder', 'arrays'] = 'name'
   refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def shape(self, frames: FrameSpec | None = None) -> tuple[int, ...] | None:
@@ -136,8 +142,20 @@ for _name, _event_set in catalogue.EVENT_SETS.items():
     default_split=_event_set.default_split,
     refused=_event_set.refused_augmentations,
   )
-DATASETS['arrays'] = DatasetEntry(_refuse_to_load, None, None)
+DATASETS['folder'] = DatasetEntry(
+  folders.load_images, None, None, default_split='random-0', source='folder'
+)
+DATASETS['recording_folder'] = DatasetEntry(
+  folders.load_recordings,
+  None,
+  None,
+  is_frames=True,
+  frames=FrameSpec(time_steps=10, binning='span'),
+  default_split='random-0',
+  source='folder',
+)
+DATASETS['arrays'] = DatasetEntry(_refuse_to_load, None, None, source='arrays')
 DATASETS['frame_arrays'] = DatasetEntry(
-  _refuse_to_load, None, None, is_frames=True
+  _refuse_to_load, None, None, is_frames=True, source='arrays'
 )
 DATASETS.seal()

@@ -73,9 +73,6 @@ _STORAGE = (
 )
 # Fields that say how recordings become frames; each data set has its defaults.
 _FRAMES = (
-  Field('split', '', help=
-    "division into training and test samples: 'tail', 'head', 'random' or "
-    "'random-SEED'; '' if the data set comes divided"),
   Field('binning', 'window', choices=BINNINGS, help=
     'frames are windows from the first event on, equal parts of the whole '
     'recording (span), or hold equally many events (count)'),
@@ -90,9 +87,30 @@ _FRAMES = (
     'height and width of the middle of the sensor, in pixels, which is all '
     'that is kept, before it is downsampled; (0, 0): the whole sensor'),
 )
+_SPLIT = Field('split', '', help=
+  "division into training and test samples: 'tail', 'head', 'random' or "
+  "'random-SEED'; '' if the data set comes divided")
+# Fields of data sets that are folders of the user's.
+_FOLDER = (
+  Field('dir', '', help=
+    'folder with train/CLASS/* and perhaps test/CLASS/*, or a .npz file with '
+    'x_train, y_train and perhaps x_test, y_test'),
+  dataclasses.replace(_SPLIT, help=
+    "division where there are no test samples: 'tail', 'head', 'random' or "
+    "'random-SEED', a fifth of each class"),
+)
+_IMAGE_FOLDER = (
+  Field('size', (0, 0), low=0, help=
+    '(height, width) that images are resized to; (0, 0): all have one size'),
+)
+_RECORDING_FOLDER = (
+  Field('sensor', '', help=
+    "the camera, such as 'davis346', or the HEIGHTxWIDTH of its sensor; '' if "
+    'the files say it'),
+)
 _ARRAYS = (
   Field('digest', '', help=
-    'hash of the arrays that were handed to train, which sets it'),
+    "hash of the user's own samples, which train sets"),
 )
 
 _EVERY_NETWORK = (
@@ -196,15 +214,23 @@ def declared_fields(model: str, data: str, unit: str) -> dict[str, Field]:
   for section, name in names.items():
     _CHOSEN[section].check(name, f'config.{section}')
   entry = data_lib.DATASETS[data]
-  # Arrays of the user's own have no storage, and no classes before they come.
-  data_fields = _STORAGE if entry.num_classes is not None else _ARRAYS
+  data_fields = {
+    'name': _STORAGE,
+    'folder': (
+      *_FOLDER,
+      *(_RECORDING_FOLDER if entry.is_frames else _IMAGE_FOLDER),
+      *_ARRAYS,
+    ),
+    'arrays': _ARRAYS,
+  }[entry.source]
   data_fields += _EVERY_DATASET
   network_fields = (*NETWORKS[model].fields, *_EVERY_NETWORK)
-  frames, values = entry.frames, {}
+  frames, values = entry.frames, {'data.split': entry.default_split}
   if frames is not None:
     data_fields += _FRAMES
-    values = {
-      'data.split': entry.default_split,
+    if entry.source == 'name':
+      data_fields += (_SPLIT,)
+    values |= {
       'data.binning': frames.binning,
       'data.window_ms': frames.window_us / 1000,
       'data.downsample': float(frames.downsample),

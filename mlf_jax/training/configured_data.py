@@ -1,6 +1,5 @@
 """The data of a configuration: loaded by name, or arrays of the user's own."""
 
-import dataclasses
 import functools
 import hashlib
 
@@ -20,33 +19,37 @@ def load_options(config: ml_collections.ConfigDict) -> data.LoadOptions:
     UserError: the split or the frames of recordings are wrong.
   """
   settings, entry = config.data, data.DATASETS[config.data.name]
-  options = data.LoadOptions(
-    data_dir=settings.get('dir', ''), manual_dir=settings.get('manual_dir', '')
-  )
-  if entry.frames is None:
-    return options
-  if bool(settings.split) != bool(entry.default_split):
+  split_name, frames = settings.get('split', ''), None
+  if bool(split_name) != bool(entry.default_split):
     raise UserError(
       f"config.data.split must not be '' for {settings.name}, which does not "
       f'come divided; {entry.default_split!r} is its default'
       if entry.default_split
       else f"config.data.split must be '' for {settings.name}, which comes "
-      f'divided, got {settings.split!r}'
+      f'divided, got {split_name!r}'
     )
   try:
-    if settings.split:
-      splits.canonical_name(settings.split)
-    frames = data.FrameSpec(
-      time_steps=config.model.time_steps,
-      binning=settings.binning,
-      window_us=round(settings.window_ms * 1000),
-      downsample=settings.downsample,
-      mirrored=settings.mirrored,
-      crop=settings.crop,
-    )
+    if split_name:
+      splits.canonical_name(split_name)
+    if entry.frames is not None:
+      frames = data.FrameSpec(
+        time_steps=config.model.time_steps,
+        binning=settings.binning,
+        window_us=round(settings.window_ms * 1000),
+        downsample=settings.downsample,
+        mirrored=settings.mirrored,
+        crop=settings.crop,
+      )
   except UserError as error:
     raise UserError(f'config.data: {error}') from None
-  return dataclasses.replace(options, frames=frames, split_name=settings.split)
+  return data.LoadOptions(
+    frames=frames,
+    split_name=split_name,
+    data_dir=settings.get('dir', ''),
+    manual_dir=settings.get('manual_dir', ''),
+    size=tuple(settings.get('size', (0, 0))),
+    sensor=settings.get('sensor', ''),
+  )
 
 
 def sample_spec(
@@ -54,7 +57,8 @@ def sample_spec(
 ) -> tuple[tuple[int, ...], int]:
   """Shape of a sample and number of classes, before any data is loaded.
 
-  Checks all that can be checked without the data.
+  Checks all that can be checked without the data. Only where nothing but the
+  data says them, as in a folder of the user's, it is loaded.
 
   Args:
     config: the configuration.
@@ -72,20 +76,21 @@ def sample_spec(
   name, entry = config.data.name, data.DATASETS[config.data.name]
   shape = entry.shape(load_options(config).frames)
   num_classes, time_steps = entry.num_classes, config.model.time_steps
-  if num_classes is None:
-    if dataset is None:
-      raise UserError(
-        f"config.data.name {name!r} stands for arrays of one's own: call "
-        'train(config, dataset) or evaluate(workdir, dataset=dataset) with a '
-        'dataset of data.from_arrays(...)'
-      )
-    shape, num_classes = dataset.sample_shape, dataset.num_classes
-  elif dataset is not None:
+  if entry.source == 'arrays' and dataset is None:
+    raise UserError(
+      f"config.data.name {name!r} stands for arrays of one's own: call "
+      'train(config, dataset) or evaluate(workdir, dataset=dataset) with a '
+      'dataset of data.from_arrays(...)'
+    )
+  if entry.source != 'arrays' and dataset is not None:
     raise UserError(
       f'config.data.name is {name!r}, which is loaded by its name; a dataset '
       "of one's own needs a configuration of default_config(data='arrays') or "
       "default_config(data='frame_arrays')"
     )
+  if num_classes is None or shape is None:
+    dataset = dataset or _load_named(config)
+    shape, num_classes = dataset.sample_shape, dataset.num_classes
   if entry.is_frames != (len(shape) == 4):
     kind, fitting = (
       ('images', 'arrays') if entry.is_frames else ('frames', 'frame_arrays')
@@ -145,14 +150,16 @@ def load_dataset(
 
 
 def _load_named(config) -> data.Dataset:
-  expected = sample_spec(config)
-  dataset = data.load(config.data.name, load_options(config))
-  loaded = (
-    (dataset.sample_shape, dataset.num_classes)
-    if isinstance(dataset, data.Dataset)
-    else type(dataset).__name__
-  )
-  if loaded != expected:
+  entry, options = data.DATASETS[config.data.name], load_options(config)
+  expected = entry.shape(options.frames), entry.num_classes
+  dataset = data.load(config.data.name, options)
+  loaded = type(dataset).__name__
+  if is_dataset := isinstance(dataset, data.Dataset):
+    loaded = dataset.sample_shape, dataset.num_classes
+  if not is_dataset or any(
+    known not in (None, value)
+    for known, value in zip(expected, loaded, strict=True)
+  ):
     raise UserError(
       f'the entry of data set {config.data.name!r} says (sample_shape, '
       f'num_classes) {expected}, but its function returned {loaded}; it must '
@@ -164,12 +171,13 @@ def _load_named(config) -> data.Dataset:
 def with_digest(
   config: ml_collections.ConfigDict, dataset: data.Dataset | None
 ) -> ml_collections.ConfigDict:
-  """Notes a hash of the user's own arrays in a copy of the configuration.
+  """Notes a hash of the user's own samples in a copy of the configuration.
 
-  A directory belongs to a configuration, and so to these arrays as well.
+  A directory belongs to a configuration, and so to these samples as well.
   """
-  if dataset is None or 'digest' not in config.data:
+  if 'digest' not in config.data:
     return config
+  dataset = dataset or _load_named(config)
   hashes = dataset.train.split_hash, dataset.test.split_hash
   scaling = dataset.scale, dataset.mean, dataset.std
   parts = (*hashes, dataset.num_classes, *scaling)

@@ -1,0 +1,1 @@
+"""A person's own samples on disk: folders of files by class, or arrays."""

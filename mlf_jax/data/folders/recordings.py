@@ -1,0 +1,74 @@
+"""Makes frames of recording files."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from mlf_jax.data.decoded import Samples
+from mlf_jax.data.events.any_recording import SUFFIXES as _SUFFIXES
+from mlf_jax.data.events.any_recording import frames_of_file
+from mlf_jax.data.events.formats import Sensor
+from mlf_jax.data.events.frames import FrameSpec
+from mlf_jax.data.folders.listing import Listing
+from mlf_jax.errors import UserError
+
+SUFFIXES = frozenset(_SUFFIXES)
+# Recordings whose frames are stored at once.
+_BATCH = 16
+
+
+def parse_sensor(sensor: str) -> Sensor:
+  """Reads a sensor that is given as 'HEIGHTxWIDTH'; a name stays as it is."""
+  height, _, width = sensor.partition('x')
+  is_size = height.isdecimal() and width.isdecimal()
+  return (int(height), int(width)) if is_size else sensor
+
+
+def sample_shape(
+  listing: Listing, frames: FrameSpec, sensor: Sensor
+) -> tuple[int, int, int, int]:
+  """Shape of the frames of the first recording, (time, height, width, 2).
+
+  Raises:
+    UserError: the file cannot be read, or its sensor is not known.
+  """
+  return frames_of_file(listing.paths[0], frames, sensor).shape
+
+
+def decode(
+  listing: Listing,
+  shape: tuple[int, int, int, int],
+  frames: FrameSpec,
+  sensor: Sensor,
+  start: int,
+) -> Iterator[Samples]:
+  """Makes the frames of a listing from a number on, batch after batch.
+
+  Args:
+    listing: the files.
+    shape: (time, height, width, 2) that all frames must have.
+    frames: how recordings become frames.
+    sensor: size or name of the sensor; '' if the files say it.
+    start: number of the first recording.
+
+  Raises:
+    UserError: a file cannot be read, or has another sensor than the others.
+  """
+
+  def read(path):
+    counts = frames_of_file(path, frames, sensor)
+    if counts.shape != shape:
+      raise UserError(
+        f'the frames of {path} are {counts.shape[1]} x {counts.shape[2]} '
+        f'pixels, and those of others {shape[1]} x {shape[2]}: all recordings '
+        'must come from sensors of one size'
+      )
+    return counts
+
+  with ThreadPoolExecutor(os.cpu_count()) as pool:
+    for begin in range(start, len(listing.paths), _BATCH):
+      part = slice(begin, begin + _BATCH)
+      counts = np.stack([*pool.map(read, listing.paths[part])])
+      yield Samples(counts, listing.labels[part], np.array(listing.names[part]))

@@ -1,0 +1,1 @@
+"""Tests of data sets that are folders."""
