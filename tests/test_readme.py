@@ -80,13 +80,14 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
   assert 'arrays' in capsys.readouterr().out
 
 
-def test_python_of_the_data_document_runs(capsys):
+def test_python_of_the_data_document_runs(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
   names = {}
   for block in blocks(DATA, 'python'):
     exec(compile(block, 'docs/data.md', 'exec'), names)
   assert len(names['dataset'].test) == 8
   assert names['config'].data.name == 'frame_arrays'
-  assert capsys.readouterr().out == '(2, 8, 8, 2)\n1\n'
+  assert capsys.readouterr().out == '(2, 8, 8, 2)\n1\n(2, 3, 4, 2)\n'
 
 
 def test_figures_that_the_readme_quotes_are_those_of_the_documents():

@@ -14,7 +14,9 @@ specification"; faery 0.7.1.
 """
 
 import os
+import struct
 from collections.abc import Iterator
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -42,6 +44,7 @@ _FORMATS = {
 }
 # A word of each version of Prophesee's formats.
 _WORDS = {'evt2': '<u4', 'evt3': '<u2', 'dat1': '<u8', 'dat2': '<u8'}
+_AEDAT4 = b'#!AER-DAT4.0\r\n'
 # Words looked through at once for the first that sets the time.
 _BLOCK = 1 << 15
 # (width, height) that faery is to take where a file says no size.
@@ -75,7 +78,9 @@ def faery_pieces(
   """
   with opened(path) as source:
     untimed = 0
-    if file_type in ('evt', 'dat'):
+    if file_type == 'aedat':
+      _check_aedat4(source)
+    elif file_type in ('evt', 'dat'):
       untimed = _check_prophesee(source, path, file_type, sensor_size)
   fallback = sensor_size[::-1] if sensor_size else _NO_SIZE
   with _Reading(path, file_type):
@@ -143,6 +148,32 @@ class _Reading:
         f'{self._path}: damaged, truncated or no {_FORMATS[self._file_type]} '
         f'file ({reason})'
       ) from None
+
+
+def _check_aedat4(source: RecordingFile) -> None:
+  """Checks the header, which faery trusts: a damaged one ends the process."""
+  if (magic := source.read(len(_AEDAT4))) != _AEDAT4:
+    source.fail(f'this is no AEDAT 4 file: it starts with {magic!r}', 0)
+  size = int.from_bytes(source.read(4), 'little')
+  size = min(size, os.path.getsize(source.name))
+  header = source.read(size)
+  try:
+    # A FlatBuffer: a table, whose second field is a 64-bit position and whose
+    # third is a text, in XML.
+    table = struct.unpack_from('<I', header)[0]
+    vtable = table - struct.unpack_from('<i', header, table)[0]
+    if not 0 <= vtable < len(header):
+      raise struct.error
+    *_, compression, position, text = struct.unpack_from('<5H', header, vtable)
+    struct.unpack_from('<i', header, table + compression)
+    struct.unpack_from('<q', header, table + position)
+    start = table + text
+    start += struct.unpack_from('<I', header, start)[0]
+    (length,) = struct.unpack_from('<I', header, start)
+    (text,) = struct.unpack_from(f'<{length}s', header, start + 4)
+    ElementTree.fromstring(text.decode())
+  except (struct.error, UnicodeDecodeError, ElementTree.ParseError):
+    source.fail('its header is damaged or truncated', len(_AEDAT4))
 
 
 def _check_prophesee(
