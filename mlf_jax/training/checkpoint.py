@@ -18,7 +18,8 @@ from mlf_jax.errors import UserError
 from mlf_jax.training import file_sums, processes, ranking
 
 State = TypeVar('State')
-Which = Literal['last', 'best']
+# A number is that of a step.
+Which = Literal['last', 'best'] | int
 Metrics = dict[str, float] | None
 
 # Items of a checkpoint; files beside them may still change while it is saved.
@@ -142,14 +143,10 @@ class CheckpointStore(contextlib.AbstractContextManager):
   ) -> tuple[int, State, Metrics] | None:
     """Reads a checkpoint back, bit for bit.
 
-    A corrupt checkpoint is reported to `warn`, moved to a directory beside the
-    store (`checkpoints` -> `checkpoints_corrupt`) if `move_corrupt` is set, and
-    the last intact one is restored instead.
-
     Args:
       template: pytree of arrays or `jax.ShapeDtypeStruct` whose structure,
         shapes, dtypes and shardings the restored state gets.
-      which: 'last', or 'best' (the last one if none is ranked).
+      which: see `read`.
 
     Returns:
       The step, the state, whose buffers can be donated, and the metrics it was
@@ -158,6 +155,30 @@ class CheckpointStore(contextlib.AbstractContextManager):
     Raises:
       UserError: the checkpoint belongs to a different model, or every
         checkpoint is corrupt.
+    """
+    found = self.read(which)
+    if found is None:
+      return None
+    step, arrays, metrics = found
+    _check_layout(template, arrays, self._path(step))
+    return step, _place(template, arrays), metrics
+
+  def read(self, which: Which = 'last') -> tuple[int, dict, Metrics] | None:
+    """Reads the arrays of a checkpoint, whatever state they belong to.
+
+    A corrupt checkpoint is reported to `warn`, moved to a directory beside the
+    store (`checkpoints` -> `checkpoints_corrupt`) if `move_corrupt` is set, and
+    the last intact one is read instead, unless a step is asked for.
+
+    Args:
+      which: 'last', 'best' (the last one if none is ranked), or a step.
+
+    Returns:
+      The step, nested dictionaries of NumPy arrays, and the metrics; None if
+      the store is empty.
+
+    Raises:
+      UserError: every checkpoint is corrupt, or the one that is asked for.
     """
     self.wait()
     self._reload()
@@ -168,14 +189,13 @@ class CheckpointStore(contextlib.AbstractContextManager):
     path = self._path(step)
     try:
       with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-        restored = reader.restore(path / 'state')
+        arrays = reader.restore(path / 'state')
     except FileNotFoundError:
       if path.exists():
         raise
       # The process that writes has just replaced it by a later one.
-      return self.restore(template, which)
-    _check_layout(template, restored, path)
-    return step, _place(template, restored), metrics
+      return self.read(which)
+    return step, arrays, metrics
 
   def wait(self) -> None:
     """Waits until everything is on disk.
@@ -283,6 +303,8 @@ class CheckpointStore(contextlib.AbstractContextManager):
           f'taking the last one, step {candidates[0]}'
         )
       candidates.sort(key=lambda step: step != best)
+    elif isinstance(which, int):
+      candidates = [step for step in candidates if step == which]
     for step in candidates:
       try:
         file_sums.verify(self._path(step), _ITEMS)

@@ -28,6 +28,9 @@ from mlf_jax.training.losses import LOSSES
 # One entry per field: name, default, range, explanation.
 # fmt: off
 _RUN = (
+  Field('init_from', '', help=
+    "run whose weights training starts from: its workdir, for the best "
+    "checkpoint, or WORKDIR/checkpoints/STEP; '': weights are drawn"),
   Field('seed', 0, low=0, help=
     'decides initialisation, order of the samples, augmentation and dropout'),
   Field('batch_size', 64, low=1, help=

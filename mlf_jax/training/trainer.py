@@ -27,8 +27,10 @@ from mlf_jax.training import workdir as workdir_lib
 from mlf_jax.training.activity_log import ActivityLog
 from mlf_jax.training.checkpoint import CheckpointStore
 from mlf_jax.training.evaluation import make_evaluator
+from mlf_jax.training.initial_weights import with_weights_of
 from mlf_jax.training.log_and_eval_steps import Timeline
 from mlf_jax.training.logging import MetricsLog, Progress, TrainLogger
+from mlf_jax.training.longer_run import require_extendable
 from mlf_jax.training.optimizer import make_optimizer, make_schedule
 from mlf_jax.training.sharding import AXIS, DataParallel
 from mlf_jax.training.state import TrainState, init_state
@@ -134,12 +136,20 @@ def _train(config, dataset, workdir):
   timeline = Timeline(
     config, data.steps_per_epoch(dataset.train, config.batch_size)
   )
+  processes.on_first(
+    lambda: require_extendable(workdir, config, timeline.steps_per_epoch)
+  )
   optimizer = make_optimizer(
     config, make_schedule(config, timeline.steps_per_epoch, timeline.num_steps)
   )
   state = init_state(
     model, optimizer, config.seed, sample_shape, config.ema_decay > 0
   )
+  store_path = workdir / 'checkpoints'
+  if config.init_from and not processes.on_first(
+    lambda: bool(CheckpointStore(store_path).steps())
+  ):
+    state = with_weights_of(state, config.init_from, num_classes)
   state = parallel.replicate(state)
 
   with contextlib.ExitStack() as stack:
@@ -152,9 +162,7 @@ def _train(config, dataset, workdir):
     processes.on_all(lambda: workdir_lib.require_visible(workdir))
     warnings: list[str] = []
     store = stack.enter_context(
-      CheckpointStore(
-        workdir / 'checkpoints', config.keep_checkpoints, warnings.append
-      )
+      CheckpointStore(store_path, config.keep_checkpoints, warnings.append)
     )
 
     # --- Continue from the last checkpoint, and the log up to it ---

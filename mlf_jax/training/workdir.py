@@ -13,6 +13,9 @@ from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import ranking
 
+# Fields by which a run may become longer.
+_LENGTH = 'num_epochs', 'num_steps'
+
 
 def default_workdir(config: ml_collections.ConfigDict) -> pathlib.Path:
   """Returns a directory that no other configuration has."""
@@ -30,11 +33,12 @@ def finished_result(
     config: the configuration to train.
 
   Returns:
-    The content of `result.json`; None if there is something left to train.
+    The content of `result.json`; None if there is something left to train,
+    also if the configuration asks for another number of steps.
 
   Raises:
-    UserError: the directory belongs to another configuration, whose differing
-      fields are listed, or is no directory.
+    UserError: the directory belongs to a configuration that differs in more
+      than the number of steps, and the fields are listed, or is no directory.
   """
   if workdir.exists() and not workdir.is_dir():
     raise UserError(f'--workdir {workdir} is a file; name a directory')
@@ -47,14 +51,16 @@ def finished_result(
           'whose run it is; choose another --workdir'
         )
     return None
-  differences = config_lib.differing_fields(
-    config_lib.as_json(config), read_json(path)
-  )
-  if differences:
+  ours, stored = config_lib.as_json(config), read_json(path)
+  differences = config_lib.differing_fields(ours, stored)
+  of_length = {n: stored[n] for n in _LENGTH if n in stored}
+  if config_lib.differing_fields(ours | of_length, stored):
     raise UserError(
       f'{workdir} is a run of another configuration: '
       f'{"; ".join(differences)}; choose another --workdir'
     )
+  if differences:
+    return None
   result = workdir / 'result.json'
   return read_json(result) if result.exists() else None
 
@@ -78,8 +84,11 @@ def claimed_workdir(
   ):
     # Only now can no other process write it any more.
     result = finished_result(workdir, config)
-    if not (workdir / 'config.json').exists():
-      write_json(workdir / 'config.json', config_lib.as_json(config))
+    path, ours = workdir / 'config.json', config_lib.as_json(config)
+    if not path.exists() or read_json(path) != ours:
+      # The result is that of a shorter run.
+      (workdir / 'result.json').unlink(missing_ok=True)
+      write_json(path, ours)
     yield result
 
 

@@ -27,7 +27,8 @@ from tests.training import tiny
 
 # Another value for every field of a run on images but those that name a part,
 # and those whose effect is on the disk: `data.dir`, `data.manual_dir`,
-# `keep_checkpoints` (`test_trainer.py`, `test_archives.py`).
+# `keep_checkpoints`, `init_from` (`test_trainer.py`, `test_archives.py`,
+# `test_initial_weights.py`).
 OTHER = {
   'seed': 1,
   'batch_size': 32,
@@ -71,7 +72,7 @@ OTHER = {
   'schedule.step_factor': 0.7,
   'schedule.warmup_epochs': 1.0,
 }
-ON_DISK = {'data.dir', 'data.manual_dir', 'keep_checkpoints'}
+ON_DISK = {'data.dir', 'data.manual_dir', 'keep_checkpoints', 'init_from'}
 PARTS = {'data.name', 'model.name', 'unit.name'}
 # The fields of recordings that images do not have, or use in another way.
 OTHER_OF_EVENTS = {

@@ -497,3 +497,31 @@ def test_the_best_checkpoint_is_chosen_on_validation_samples(tmp_path, capsys):
   assert again['validation/accuracy'] == best['validation/accuracy']
   out = capsys.readouterr().out
   assert 'chosen on the validation set' in out and 'validation/accuracy' in out
+
+
+def test_a_run_goes_on_beyond_its_end(tmp_path):
+  changes = {'schedule__name': 'step', 'schedule__step_epochs': 1}
+  extended, direct = tmp_path / 'extended', tmp_path / 'direct'
+  first = train(tiny.small(num_steps=6, **changes), workdir=extended)
+  second = train(tiny.small(num_steps=9, **changes), workdir=extended)
+  train(tiny.small(num_steps=9, **changes), workdir=direct)
+  assert (first['steps'], second['steps']) == (6, 9)
+  chex.assert_trees_all_equal(
+    restore(extended, 'last').state, restore(direct, 'last').state
+  )
+  # The result of the shorter run is gone, its evaluation is still there.
+  assert json.loads((extended / 'result.json').read_text()) == second
+  evaluated = [x['step'] for x in metrics(extended) if 'test/accuracy' in x]
+  assert evaluated == [3, 6, 9]
+  assert train(tiny.small(num_steps=9, **changes), workdir=extended) == second
+  with pytest.raises(UserError, match='cannot become one of 6; choose another'):
+    train(tiny.small(num_steps=6, **changes), workdir=extended)
+
+
+def test_a_run_whose_learning_rates_would_change_is_not_extended(tmp_path):
+  changes = {'schedule__name': 'cosine'}
+  result = train(tiny.small(num_steps=4, **changes), workdir=tmp_path)
+  with pytest.raises(UserError, match=r'other learning rates.*init_from'):
+    train(tiny.small(num_steps=6, **changes), workdir=tmp_path)
+  # Nothing has changed.
+  assert train(tiny.small(num_steps=4, **changes), workdir=tmp_path) == result
