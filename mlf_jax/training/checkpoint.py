@@ -85,7 +85,8 @@ class CheckpointStore(contextlib.AbstractContextManager):
         # A damaged file must not keep the store from opening.
         lightweight_initialize=True,
         async_options=ocp.AsyncOptions(
-          post_finalization_callback=self._write_sums
+          post_finalization_callback=self._write_sums,
+          barrier_sync_fn=_wait_for_others,
         ),
       ),
     )
@@ -369,6 +370,17 @@ def _check_layout(template: Any, restored: Any, path: pathlib.Path) -> None:
         f'checkpoint {path} is of a different model or optimizer: {name} is '
         f'{saved} there and {here} here'
       )
+
+
+def _wait_for_others(*, key: str, timeout_ms: int) -> None:
+  """Waits for the other processes, unless a save has failed in this one.
+
+  They wait at a barrier that this process will not reach. Orbax would wait for
+  them at the next one, and all would hang until the timeout of 20 minutes. This
+  process ends instead, and JAX then ends the others.
+  """
+  if sys.exception() is None:
+    ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
 
 
 _copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))

@@ -8,6 +8,7 @@ that the environment names, and a signal to itself before a step:
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -41,6 +42,7 @@ def start(
   signals: Mapping[int, tuple[int, int]] | None = None,
   slurm: bool = False,
   pause: float = 0,
+  file_bytes: int = 0,
   own: Sequence[Sequence[str]] = (),
 ) -> list[subprocess.Popen]:
   """Starts the processes; with one, it is an ordinary program.
@@ -53,6 +55,8 @@ def start(
     signals: by the number of a process, the step before which it gets a signal,
       and the signal.
     pause: seconds between the starts of one process and the next.
+    file_bytes: largest size of a file, beyond which writes fail as on a full
+      disk; 0: any.
     slurm: the processes find each other, by what Slurm tells them.
     own: for each process further arguments.
   """
@@ -64,6 +68,7 @@ def start(
     time.sleep(pause if number else 0)
     environment = {
       'DEVICES': f'{devices}',
+      'FILE_BYTES': f'{file_bytes}',
       'SIGNAL': '{} {}'.format(*(signals or {}).get(number, (0, 0))),
       'XLA_FLAGS': quick.FLAGS,
     }
@@ -115,6 +120,10 @@ def wait(
 
 def _main():
   jax.config.update('jax_num_cpu_devices', int(os.environ['DEVICES']))
+  if file_bytes := int(os.environ['FILE_BYTES']):
+    # Otherwise the signal would end the process.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
   signal_step, number = map(int, os.environ['SIGNAL'].split())
   train_batch = data.train_batch
 

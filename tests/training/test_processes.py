@@ -135,6 +135,29 @@ def test_stopped_runs_continue_in_other_numbers_of_processes(
 # --- Faults ---
 
 
+def test_a_directory_that_cannot_be_written_ends_all(tmp_path, config_file):
+  (tmp_path / 'file').touch()
+  place = tmp_path / 'file' / 'run'
+  started = in_processes.start(2, 'train', config_file, f'--workdir={place}')
+  for ended in in_processes.wait(started):
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1].startswith('error: ')
+    assert 'cannot write to the workdir' in ended.err
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_all_within_a_minute(tmp_path, config_file):
+  """The process that writes says it; without it JAX ends the others."""
+  arguments = 'train', config_file, f'--workdir={tmp_path / "run"}'
+  began = time.monotonic()
+  started = in_processes.start(2, *arguments, file_bytes=1 << 12)
+  ended = in_processes.wait(started)
+  assert time.monotonic() - began < 100
+  lines = [line for each in ended for line in each.err.splitlines()]
+  assert any(x.startswith('error: cannot save a checkpoint') for x in lines)
+  assert all(each.code for each in ended)
+
+
 @pytest.mark.slow
 def test_the_others_of_a_killed_process_stop_within_a_minute(
   tmp_path, config_file
