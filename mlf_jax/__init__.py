@@ -1,5 +1,7 @@
 """Multi-level firing neurons and spiking DS-ResNet in JAX and Flax."""
 
+import importlib
+
 from mlf_jax import errors, layers, models, neuron, stream
 from mlf_jax.errors import UserError
 from mlf_jax.neuron import MLFParams, MLFState, mlf
@@ -12,8 +14,19 @@ __all__ = [
   'UserError',
   'errors',
   'layers',
+  'load',
   'mlf',
   'models',
   'neuron',
   'stream',
 ]
+
+# Names of modules that import Orbax, which takes seconds: at first use.
+_LAZY = {'load': 'mlf_jax.interop.trained'}
+
+
+def __getattr__(name: str):
+  """Imports the module that defines a name, at first use."""
+  if name not in _LAZY:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  return getattr(importlib.import_module(_LAZY[name]), name)

@@ -1,5 +1,6 @@
 """Settings under which every test runs."""
 
+import contextlib
 import gc
 import os
 import shutil
@@ -57,3 +58,29 @@ def flax_pools():
   """Flax's average pool, in the VGG, divides by an integer."""
   with jax.numpy_dtype_promotion('standard'):
     yield
+
+
+@pytest.fixture(scope='session')
+def finished(tmp_path_factory):
+  """A run of the small network, compiled quickly, from beginning to end."""
+  from mlf_jax.training import train
+  from tests import quick
+  from tests.training import tiny
+
+  directory = tmp_path_factory.mktemp('finished')
+  with contextlib.contextmanager(quick.of_the_library)():
+    return directory, train(tiny.small(), workdir=directory)
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+  """A copy of that run, to be changed."""
+  return shutil.copytree(finished[0], tmp_path / 'run')
+
+
+@pytest.fixture(scope='module')
+def quick_compilation(finished):
+  """Not for programs that are started; `finished` would end it."""
+  from tests import quick
+
+  yield from quick.of_the_library()

@@ -5,7 +5,15 @@ import signal
 import sys
 import warnings
 
-from mlf_jax.cli import analyse, evaluate, memory, prepare, scaling, train
+from mlf_jax.cli import (
+  analyse,
+  evaluate,
+  memory,
+  predict,
+  prepare,
+  scaling,
+  train,
+)
 from mlf_jax.errors import UserError
 
 _MISTAKE = 2
@@ -30,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
   """
   parser = _Parser(prog='python -m mlf_jax', allow_abbrev=False)
   commands = parser.add_subparsers(dest='command', required=True)
-  for command in (train, evaluate, analyse, prepare, memory, scaling):
+  for command in (train, evaluate, predict, analyse, prepare, memory, scaling):
     command.add_command(commands)
   with warnings.catch_warnings():
     warnings.showwarning = _show_warning

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Real, Shaped
 
 from mlf_jax.data.chosen_rows import ChosenRows
+from mlf_jax.data.preprocessing import Preprocessing
 from mlf_jax.errors import UserError
 
 if typing.TYPE_CHECKING:
@@ -115,20 +116,23 @@ class Dataset:
     """Shape of one sample: (h, w, c), or (t, h, w, c) for frames."""
     return self.train.images.shape[1:]
 
+  @property
+  def preprocessing(self) -> Preprocessing:
+    """What a network has to know about the data set."""
+    return Preprocessing(
+      self.sample_shape,
+      self.num_classes,
+      self.class_names,
+      self.scale,
+      self.mean,
+      self.std,
+    )
+
   def normalize(
     self, images: Real[Array, '*batch channel'], dtype: jnp.dtype
   ) -> Float[Array, '*batch channel']:
-    """Returns `(images / scale - mean) / std`, per channel.
-
-    Args:
-      images: raw images or frames.
-      dtype: dtype of the result. The arithmetic is in float32 at least.
-    """
-    wide = dtype if jnp.finfo(dtype).bits > 32 else jnp.float32
-    per_channel = (1,) * (images.ndim - 1) + (-1,)
-    mean = jnp.asarray(self.mean, wide).reshape(per_channel)
-    std = jnp.asarray(self.std, wide).reshape(per_channel)
-    return ((images.astype(wide) / self.scale - mean) / std).astype(dtype)
+    """Returns `(images / scale - mean) / std`; see `Preprocessing`."""
+    return self.preprocessing.normalize(images, dtype)
 
 
 @dataclasses.dataclass(frozen=True)

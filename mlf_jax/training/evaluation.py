@@ -110,9 +110,30 @@ def restore(
   Raises:
     UserError: no run, no checkpoint, or none that can be read.
   """
+  config = workdir_lib.stored_config(workdir)
+  spec = configured_data.sample_spec(config, dataset)
+  return restore_spec(workdir, config, spec, checkpoint)
+
+
+def restore_spec(
+  workdir: str | os.PathLike,
+  config: ml_collections.ConfigDict,
+  spec: tuple[tuple[int, ...], int],
+  checkpoint: str,
+) -> Restored:
+  """Reads a checkpoint of a run on samples of a known shape.
+
+  Args:
+    workdir: directory of the run.
+    config: its configuration.
+    spec: shape of a sample, and number of classes.
+    checkpoint: 'best' or 'last'.
+
+  Raises:
+    UserError: no checkpoint, or none that can be read.
+  """
   workdir = pathlib.Path(workdir).expanduser()
-  config = config_lib.from_json(workdir_lib.read_json(workdir / 'config.json'))
-  sample_shape, num_classes = configured_data.sample_spec(config, dataset)
+  sample_shape, num_classes = spec
   model = config_lib.build_model(config, num_classes)
   # The structure of the optimiser's state does not depend on the schedule.
   optimizer = make_optimizer(config, optax.constant_schedule(0.0))

@@ -6,10 +6,9 @@ import ml_collections
 import numpy as np
 
 from mlf_jax.errors import UserError
-from mlf_jax.training import config as config_lib
 from mlf_jax.training.log_and_eval_steps import Timeline
 from mlf_jax.training.optimizer import make_schedule
-from mlf_jax.training.workdir import read_json
+from mlf_jax.training.workdir import stored_config
 
 
 def require_extendable(
@@ -27,10 +26,9 @@ def require_extendable(
     UserError: the run would become shorter, or the learning rates of its steps
       would have been others.
   """
-  path = workdir / 'config.json'
-  if not path.exists():
+  if not (workdir / 'config.json').exists():
     return
-  earlier = config_lib.from_json(read_json(path))
+  earlier = stored_config(workdir)
   lengths = [
     Timeline(each, steps_per_epoch).num_steps for each in (earlier, config)
   ]

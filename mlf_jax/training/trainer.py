@@ -159,6 +159,9 @@ def _train(config, dataset, workdir):
     )
     if result is not None:  # Another run has just finished it.
       return result
+    processes.on_first(
+      lambda: workdir_lib.write_preprocessing(workdir, dataset.preprocessing)
+    )
     processes.on_all(lambda: workdir_lib.require_visible(workdir))
     warnings: list[str] = []
     store = stack.enter_context(

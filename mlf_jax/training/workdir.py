@@ -1,7 +1,9 @@
 """The directory of a run: which configuration owns it and what it holds."""
 
 import contextlib
+import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,10 +11,12 @@ from typing import Any
 import ml_collections
 
 from mlf_jax.data import io
+from mlf_jax.data.preprocessing import Preprocessing
 from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import ranking
 
+_PREPROCESSING = 'preprocessing.json'
 # Fields by which a run may become longer.
 _LENGTH = 'num_epochs', 'num_steps'
 
@@ -90,6 +94,44 @@ def claimed_workdir(
       (workdir / 'result.json').unlink(missing_ok=True)
       write_json(path, ours)
     yield result
+
+
+def stored_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
+  """The configuration of a run.
+
+  Raises:
+    UserError: this is no directory of a run, or one of another version.
+  """
+  path = pathlib.Path(workdir).expanduser() / 'config.json'
+  return config_lib.from_json(read_json(path))
+
+
+def write_preprocessing(
+  workdir: pathlib.Path, preprocessing: Preprocessing
+) -> None:
+  """Writes `preprocessing.json`: what comes before and after the network.
+
+  Raises:
+    UserError: it cannot be written.
+  """
+  write_json(workdir / _PREPROCESSING, dataclasses.asdict(preprocessing))
+
+
+def stored_preprocessing(
+  workdir: str | os.PathLike,
+) -> Preprocessing | None:
+  """What `write_preprocessing` wrote; None if it is not there.
+
+  Raises:
+    UserError: it is damaged.
+  """
+  path = pathlib.Path(workdir).expanduser() / _PREPROCESSING
+  if not path.exists():
+    return None
+  try:
+    return Preprocessing.from_json(read_json(path))
+  except TypeError as error:
+    raise UserError(f'{path} is damaged ({error})') from None
 
 
 def require_visible(workdir: pathlib.Path) -> None:

@@ -66,6 +66,7 @@ def test_outputs(finished):
   assert {p.name for p in directory.iterdir()} == {
     '.lock',
     'config.json',
+    'preprocessing.json',
     'metrics.jsonl',
     'tensorboard',
     'checkpoints',

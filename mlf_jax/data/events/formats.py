@@ -76,6 +76,17 @@ def size_of_sensor(sensor: Sensor) -> tuple[int, int]:
   return tuple(sensor)
 
 
+def parse_sensor(text: str) -> Sensor:
+  """A sensor as it is written on the command line.
+
+  Args:
+    text: 'HEIGHTxWIDTH', or a name, which stays as it is.
+  """
+  height, _, width = text.partition('x')
+  is_size = height.isdecimal() and width.isdecimal()
+  return (int(height), int(width)) if is_size else text
+
+
 def read_aedat(
   file: File,
   *,

@@ -41,7 +41,7 @@ def sample_shape(
   first, shape, is_grey = None, size, True
   for listing in listings.values():
     with ThreadPoolExecutor() as pool:
-      headers = pool.map(_read_header, listing.paths)
+      headers = pool.map(read_header, listing.paths)
       for path, (own, has_no_color) in zip(listing.paths, headers, strict=True):
         is_grey &= has_no_color
         if first is None:
@@ -72,14 +72,20 @@ def decode(
   with ThreadPoolExecutor() as pool:
     for begin in range(start, len(listing.paths), batch):
       part = slice(begin, begin + batch)
-      images = pool.map(lambda path: _read(path, shape), listing.paths[part])
+      images = pool.map(
+        lambda path: read_image(path, shape), listing.paths[part]
+      )
       yield Samples(
         np.stack([*images]), listing.labels[part], np.array(listing.names[part])
       )
 
 
-def _read_header(path: pathlib.Path) -> tuple[tuple[int, int], bool]:
-  """(height, width) of an image, and whether it is grey."""
+def read_header(path: pathlib.Path) -> tuple[tuple[int, int], bool]:
+  """(height, width) of an image, and whether it is grey.
+
+  Raises:
+    UserError: it cannot be read, or has more than 8 bits per pixel.
+  """
   try:
     with Image.open(path) as image:
       # The camera may have been turned; only the header tells.
@@ -96,8 +102,18 @@ def _read_header(path: pathlib.Path) -> tuple[tuple[int, int], bool]:
   return size, mode in _GREY
 
 
-def _read(path: pathlib.Path, shape) -> UInt8[np.ndarray, 'height width c']:
-  """Decodes an image, upright and in the given shape."""
+def read_image(
+  path: pathlib.Path, shape
+) -> UInt8[np.ndarray, 'height width c']:
+  """Decodes an image, upright and in the given shape.
+
+  Args:
+    path: the file.
+    shape: (height, width, channel), with 1 channel or 3.
+
+  Raises:
+    UserError: it cannot be read.
+  """
   height, width, channels = shape
   try:
     with Image.open(path) as image:

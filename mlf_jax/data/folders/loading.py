@@ -11,6 +11,7 @@ import numpy as np
 
 from mlf_jax.data import decoded, io, splits
 from mlf_jax.data.dataset import Dataset, LoadOptions, Split, from_arrays
+from mlf_jax.data.events.formats import parse_sensor
 from mlf_jax.data.folders import arrays, images, listing, recordings
 from mlf_jax.errors import UserError
 
@@ -66,7 +67,7 @@ def load_recordings(options: LoadOptions) -> Dataset:
     UserError: a file or folder is missing, cannot be read, or does not fit to
       the others.
   """
-  frames, sensor = options.frames, recordings.parse_sensor(options.sensor)
+  frames, sensor = options.frames, parse_sensor(options.sensor)
 
   def prepare(listings):
     shape = recordings.sample_shape(listings['train'], frames, sensor)

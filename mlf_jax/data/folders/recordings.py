@@ -19,13 +19,6 @@ SUFFIXES = frozenset(_SUFFIXES)
 _BATCH = 16
 
 
-def parse_sensor(sensor: str) -> Sensor:
-  """Reads a sensor that is given as 'HEIGHTxWIDTH'; a name stays as it is."""
-  height, _, width = sensor.partition('x')
-  is_size = height.isdecimal() and width.isdecimal()
-  return (int(height), int(width)) if is_size else sensor
-
-
 def sample_shape(
   listing: Listing, frames: FrameSpec, sensor: Sensor
 ) -> tuple[int, int, int, int]:

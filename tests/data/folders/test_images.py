@@ -56,7 +56,7 @@ def test_files_are_decoded_once_and_again_when_they_change(
   trees.write_images(tmp_path, DIVIDED)
   first = load(tmp_path)
   with monkeypatch.context() as patch:
-    patch.setattr(folder_images, '_read', None)
+    patch.setattr(folder_images, 'read_image', None)
     again = load(tmp_path)
   assert isinstance(again.train.images, np.memmap)
   np.testing.assert_array_equal(again.train.images, first.train.images)
