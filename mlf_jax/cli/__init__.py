@@ -8,6 +8,7 @@ import warnings
 from mlf_jax.cli import (
   analyse,
   evaluate,
+  export,
   memory,
   predict,
   prepare,
@@ -38,7 +39,16 @@ def main(argv: list[str] | None = None) -> int:
   """
   parser = _Parser(prog='python -m mlf_jax', allow_abbrev=False)
   commands = parser.add_subparsers(dest='command', required=True)
-  for command in (train, evaluate, predict, analyse, prepare, memory, scaling):
+  for command in (
+    train,
+    evaluate,
+    predict,
+    export,
+    analyse,
+    prepare,
+    memory,
+    scaling,
+  ):
     command.add_command(commands)
   with warnings.catch_warnings():
     warnings.showwarning = _show_warning

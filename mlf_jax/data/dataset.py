@@ -126,6 +126,7 @@ class Dataset:
       self.scale,
       self.mean,
       self.std,
+      str(self.train.images.dtype),
     )
 
   def normalize(

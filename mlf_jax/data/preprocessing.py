@@ -20,6 +20,7 @@ class Preprocessing:
     scale: the value of a sample that stands for 1.0.
     mean: mean per channel of the samples divided by `scale`.
     std: standard deviation per channel of the same.
+    dtype: dtype of raw samples.
   """
 
   sample_shape: tuple[int, ...]
@@ -28,6 +29,7 @@ class Preprocessing:
   scale: float
   mean: tuple[float, ...]
   std: tuple[float, ...]
+  dtype: str = 'uint8'
 
   @classmethod
   def from_json(cls, stored: Mapping[str, Any]) -> 'Preprocessing':

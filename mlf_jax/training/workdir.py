@@ -191,8 +191,17 @@ def write_json(path: pathlib.Path, value: Any) -> None:
   Raises:
     UserError: the file cannot be written.
   """
+  write_bytes(path, (json_text(value, indent=2) + '\n').encode())
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+  """Writes a file as a whole or, if that fails, not at all.
+
+  Raises:
+    UserError: the file cannot be written.
+  """
   with write_errors(path):
-    io.write_atomically(path, (json_text(value, indent=2) + '\n').encode())
+    io.write_atomically(path, content)
 
 
 @contextlib.contextmanager

@@ -9,12 +9,9 @@ import pytest
 
 import mlf_jax
 from mlf_jax import data
-from mlf_jax.data.preprocessing import Preprocessing
 from mlf_jax.errors import UserError
-from mlf_jax.interop.trained import TrainedNetwork
-from mlf_jax.models import SpikingResNet
-from mlf_jax.training import default_config, evaluate
-from tests import quick
+from mlf_jax.training import evaluate
+from tests.interop import networks
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
@@ -51,13 +48,7 @@ def test_other_timesteps_run(copied):
 @pytest.fixture(scope='module')
 def gestures():
   """An untrained network for frames, with names of classes."""
-  preprocessing = Preprocessing(
-    (5, 8, 8, 2), 3, ('up', 'down', 'turn'), 1.0, (0.0, 0.0), (1.0, 1.0)
-  )
-  model = SpikingResNet((1, 1, 1), (2, 3, 4), 3, 5)
-  variables = quick.variables(model, np.zeros((1, 5, 8, 8, 2), np.float32))
-  config = default_config(data='frame_arrays')
-  return TrainedNetwork(config, model, variables, preprocessing, 0)
+  return networks.make('frames')
 
 
 def test_pieces_of_a_recording_end_with_the_logits_of_the_whole(gestures):

@@ -1,0 +1,48 @@
+"""`python -m mlf_jax export`: a trained network for other programs."""
+
+from mlf_jax.cli.argument_types import positive_int
+from mlf_jax.cli.configuration import add_run, from_file
+
+_FORMATS = ('stablehlo', 'onnx')
+
+
+def add_command(commands) -> None:
+  """Adds the command to the parser."""
+  parser = commands.add_parser(
+    'export',
+    help='a trained network as StableHLO or ONNX',
+    description='Writes a trained network, with preprocessing, to files that '
+    'run without this library: StableHLO, which JAX runs, or ONNX, which needs '
+    'pip install "mlf_jax[onnx]".',
+    allow_abbrev=False,
+  )
+  add_run(parser)
+  parser.add_argument(
+    '--out', required=True, metavar='FILE', help='file to write'
+  )
+  parser.add_argument(
+    '--format',
+    choices=_FORMATS,
+    default='stablehlo',
+    help='stablehlo (default) or onnx',
+  )
+  parser.add_argument(
+    '--time_steps',
+    type=positive_int,
+    help='timesteps, which are fixed in the file; those of training by default',
+  )
+  parser.set_defaults(command_function=_export)
+
+
+def _export(arguments):
+  if arguments.config:
+    from_file(arguments.config)
+  from mlf_jax.interop.trained import load
+
+  net = load(arguments.workdir, arguments.checkpoint, arguments.time_steps)
+  if arguments.format == 'onnx':
+    from mlf_jax.interop.onnx import export_onnx as export
+  else:
+    from mlf_jax.interop.stablehlo import export_stablehlo as export
+  for path in export(net, arguments.out):
+    print(f'{path}  {path.stat().st_size:,} bytes')
