@@ -1,0 +1,539 @@
+"""Networks to and from NIR, the Neuromorphic Intermediate Representation.
+
+NIR describes a network as a graph of primitives that simulators and chips
+read. It has neither normalisation nor multi-level units nor a node that adds:
+normalisation is folded into the convolution before it, each level of a unit is
+a neuron of its own, and edges into the same node add up. docs/nir.md has the
+details. Needs `pip install "mlf_jax[nir]"`.
+
+Source: Pedersen et al., "Neuromorphic intermediate representation: A unified
+instruction set for interoperable brain-inspired computing", Nature
+Communications 2024; neuroir.org.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlf_jax.data.io import write_atomically
+from mlf_jax.errors import UserError, require_positive_integers
+from mlf_jax.layers import MLF, LayerFactory, TDBatchNorm
+from mlf_jax.models import BLOCKS, SpikingResNet, SpikingVGG
+
+DECAY_RULES = ('euler', 'exponential')
+_NETWORKS = {cls.__name__: cls for cls in (SpikingResNet, SpikingVGG)}
+# Attributes of networks that NIR cannot hold or that the graph spells out.
+_DESCRIBED = (
+  'stage_sizes',
+  'widths',
+  'num_classes',
+  'time_steps',
+  'residual',
+  'shortcut',
+)
+_NORMALIZE = 'normalize'
+
+
+def to_nir(
+  model: nn.Module,
+  variables: Mapping[str, Mapping],
+  input_shape: tuple[int, int, int],
+  *,
+  scale: float = 1.0,
+  mean: float | tuple[float, ...] = 0.0,
+  std: float | tuple[float, ...] = 1.0,
+  dt: float = 1e-4,
+  decay_rule: str = 'euler',
+  metadata: Mapping[str, Any] | None = None,
+) -> 'nir.NIRGraph':
+  """Describes a trained network as a NIR graph, as it is used for evaluation.
+
+  The graph takes one timestep, [channel, height, width], and returns the
+  logits of that timestep, [classes]; the network's logits are their mean over
+  time. A static image is shown at every timestep. Arrays have the dtype of the
+  network's parameters, float32 unless it computes in float64.
+
+  Args:
+    model: a `SpikingResNet` with 'ds' or 'plain' blocks or a `SpikingVGG`, with
+      `MLF` units.
+    variables: {'params': ..., 'batch_stats': ...}.
+    input_shape: height, width and channels of an image or a frame.
+    scale: the graph normalises its input to (x / scale - mean) / std; this is
+      the value of the input that stands for 1.0.
+    mean: mean, one for all channels or one per channel.
+    std: standard deviation, likewise.
+    dt: duration of a timestep in seconds. snnTorch takes 1e-4.
+    decay_rule: how the simulator that reads the graph computes the decay over a
+      timestep from a time constant: 'euler', 1 - dt / tau (snnTorch, Norse), or
+      'exponential', exp(-dt / tau).
+    metadata: further entries of the graph's metadata: strings, numbers, arrays.
+
+  Returns:
+    The graph. Its metadata holds `time_steps`, `dt`, `decay_rule` and, for
+    `from_nir`, `mlf_jax`.
+
+  Raises:
+    UserError: NIR is missing, the network cannot be described, the variables
+      are not its own or hold NaN, or another argument is outside its range.
+  """
+  library = _library()
+  _require_describable(model, variables, input_shape)
+  if decay_rule not in DECAY_RULES:
+    raise UserError(
+      f'decay_rule must be one of {", ".join(DECAY_RULES)}; got {decay_rule!r}'
+    )
+  if not 0 < dt < math.inf:
+    raise UserError(f'dt must be positive seconds, got {dt!r}')
+  if decay_rule == 'exponential' and model.unit.decay == 0:
+    raise UserError(
+      "a decay of 0 has no time constant under decay_rule='exponential'; "
+      "'euler' has one, dt"
+    )
+  own = {
+    'time_steps': model.time_steps,
+    'dt': float(dt),
+    'decay_rule': decay_rule,
+    'mlf_jax': _description(model),
+  }
+  if taken := sorted(own.keys() & (metadata or {}).keys()):
+    raise UserError(f'metadata must not hold {taken}, which is set here')
+
+  graph = _Graph(library, model, variables, dt, decay_rule)
+  height, width, channels = input_shape
+  x = graph.add(
+    'input', library.Input(np.array([channels, height, width])), None
+  )
+  x = x._replace(shape=(channels, height, width))
+  x = graph.normalized(x, scale, mean, std)
+  describe = _resnet if isinstance(model, SpikingResNet) else _vgg
+  x = describe(graph, model, x)
+  graph.add('output', library.Output(np.array(x.shape)), x)
+  return library.NIRGraph(
+    graph.nodes, graph.edges, metadata={**own, **(metadata or {})}
+  )
+
+
+def from_nir(graph: 'nir.NIRGraph') -> tuple[nn.Module, dict]:
+  """Reads a graph that `to_nir` wrote, of `nir.read` for example.
+
+  Args:
+    graph: the graph.
+
+  Returns:
+    The network and its variables, {'params': ..., 'batch_stats': ...} as NumPy
+    arrays. It computes what the graph computes: folded into the weights, tdBN
+    is left with the bias, and a normalised input is `normalize_input`.
+
+  Raises:
+    UserError: the graph is none that `to_nir` writes.
+  """
+  library = _library()
+  about = graph.metadata
+  try:
+    model = _described(about['mlf_jax'], _NORMALIZE in graph.nodes)
+    (entry,) = (n for n in graph.nodes.values() if type(n) is library.Input)
+    channels, height, width = map(int, entry.input_type['input'])
+    input_shape = (height, width, channels)
+    variables = _variables(graph.nodes, model, input_shape)
+    own = to_nir(
+      model,
+      variables,
+      input_shape,
+      dt=float(about['dt']),
+      decay_rule=str(about['decay_rule']),
+    )
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise UserError(
+      'the graph is none that mlf_jax.interop.nir.to_nir writes: '
+      f'{type(error).__name__}: {error}'.splitlines()[0]
+    ) from None
+  if difference := _difference(own, graph):
+    raise UserError(
+      'the graph is none that mlf_jax.interop.nir.to_nir writes: '
+      f'{difference} differs from the network that its metadata describes'
+    )
+  return model, variables
+
+
+def export_nir(
+  path: str | os.PathLike,
+  model: nn.Module,
+  variables: Mapping[str, Mapping],
+  input_shape: tuple[int, int, int],
+  **options,
+) -> None:
+  """Writes a network to a NIR file, which `nir.read` reads.
+
+  The file is either whole or not there.
+
+  Args:
+    path: the file, replaced if it exists.
+    model: as for `to_nir`, like the next two.
+    variables: {'params': ..., 'batch_stats': ...}.
+    input_shape: height, width and channels of an image or a frame.
+    **options: the other arguments of `to_nir`.
+
+  Raises:
+    UserError: as `to_nir`, before anything is written; or there is no such
+      folder.
+  """
+  path = pathlib.Path(path)
+  graph = to_nir(model, variables, input_shape, **options)
+  if not path.parent.is_dir():
+    raise UserError(f'no such folder: {path.parent}')
+  write_atomically(path, lambda part: _library().write(part, graph))
+
+
+def _library() -> ModuleType:
+  """The package `nir`."""
+  try:
+    import nir
+  except ImportError:
+    raise UserError(
+      'NIR graphs need the package nir: pip install "mlf_jax[nir]"'
+    ) from None
+  return nir
+
+
+def _require_describable(model, variables, input_shape):
+  """Raises `UserError` unless the network can be written as a graph."""
+  if type(model) not in _NETWORKS.values():
+    raise UserError(
+      f'only {" and ".join(_NETWORKS)} can be written as a NIR graph, not '
+      f'{type(model).__name__}'
+    )
+  if type(model.unit) is not MLF:
+    raise UserError(
+      f'only networks of MLF units can be written as a NIR graph, not of '
+      f'{type(model.unit).__name__}'
+    )
+  residual = getattr(model, 'residual', 'ds')
+  if residual not in ('ds', 'plain'):
+    raise UserError(
+      "only the blocks 'ds' and 'plain' can be written as a NIR graph, not "
+      f'{residual!r}'
+    )
+  if len(input_shape) != 3:
+    raise UserError(
+      'input_shape must be (height, width, channels) of one image or frame, '
+      f'got {input_shape}'
+    )
+  require_positive_integers(input_shape=tuple(input_shape))
+  wanted = _flat(_shapes(model, input_shape))
+  given = _flat(variables)
+  for path, leaf in wanted.items():
+    if np.shape(given.get(path)) != leaf.shape or path not in given:
+      found = np.shape(given[path]) if path in given else 'nothing'
+      raise UserError(
+        f'the variables of this network hold {"/".join(path)} of shape '
+        f'{leaf.shape}, got {found}'
+      )
+    if not np.isfinite(np.asarray(given[path], np.float64)).all():
+      raise UserError(f'variables: {"/".join(path)} holds NaN or infinity')
+
+
+def _shapes(model, input_shape):
+  """Shapes and dtypes of the variables of a network."""
+  image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+  return jax.eval_shape(model.init, jax.random.key(0), image)
+
+
+def _flat(variables):
+  """Leaves by path, (collection, *modules, name)."""
+  return flax.traverse_util.flatten_dict(
+    {k: variables[k] for k in ('params', 'batch_stats') if k in variables}
+  )
+
+
+class _Signal(NamedTuple):
+  """The sum of the outputs of some nodes."""
+
+  sources: tuple[str, ...]
+  shape: tuple[int, ...]  # [channel, height, width] or [feature].
+
+  def __add__(self, other):
+    return _Signal(self.sources + other.sources, self.shape)
+
+
+class _Graph:
+  """A graph under construction, and what its nodes are made from."""
+
+  def __init__(self, library, model, variables, dt, decay_rule):
+    self.nodes, self.edges = {}, []
+    self.library, self.unit = library, model.unit
+    self.make = LayerFactory.for_network(model)
+    self.dtype = np.dtype(self.make.param_dtype)
+    self.variables = {path[:-1]: {} for path in _flat(variables)}
+    for path, leaf in _flat(variables).items():
+      self.variables[path[:-1]][path[-1]] = np.asarray(leaf)
+    decay = self.unit.decay
+    self.r = 1 / dt if decay == 1 else 1 / (1 - decay)
+    if decay < 1:
+      # Under the Euler rule, tau / dt is this same resistance.
+      euler = decay_rule == 'euler'
+      self.tau = dt * self.r if euler else -dt / math.log(decay)
+
+  def add(self, name, node, x, shape=None):
+    """Adds a node that reads `x`; returns its output."""
+    self.nodes[name] = node
+    self.edges += [(source, name) for source in (x.sources if x else ())]
+    return _Signal((name,), shape or (x.shape if x else ()))
+
+  def convolution(self, x, path, norm, stride=1):
+    """Convolution `path` with the normalisation `norm` folded into it."""
+    mean, scale, bias = self.coefficients(norm)
+    params = self.variables['params', *path]
+    weight = params['kernel'].transpose(3, 2, 0, 1) * scale[:, None, None, None]
+    bias = bias + (params.get('bias', 0) - mean) * scale
+    return self.conv2d(x, '_'.join(path), weight, bias, stride)
+
+  def conv2d(self, x, name, weight, bias, stride=1):
+    """Convolution that keeps height and width, but for the stride."""
+    features, _, size, _ = weight.shape
+    node = self.library.Conv2d(
+      input_shape=x.shape[1:],
+      weight=weight.astype(self.dtype),
+      stride=stride,
+      padding=size // 2,
+      dilation=1,
+      groups=1,
+      bias=bias.astype(self.dtype),
+    )
+    sides = (-(-side // stride) for side in x.shape[1:])
+    return self.add(name, node, x, (features, *sides))
+
+  def coefficients(self, path, **attributes):
+    """Coefficients of a normalisation in evaluation, in float64."""
+    variables = {
+      collection: self.variables[collection, *path]
+      for collection in ('params', 'batch_stats')
+      if (collection, *path) in self.variables
+    }
+    channels = variables['batch_stats']['mean'].shape[0]
+    norm = self.make.norm(**attributes)
+    affine = norm.apply(
+      variables,
+      jnp.zeros((1, channels), self.dtype),
+      use_running_average=True,
+      method='coefficients',
+    )
+    return tuple(np.asarray(value, np.float64) for value in affine)
+
+  def normalized(self, x, scale, mean, std):
+    """Normalised input.
+
+    A convolution of its own: its offset cannot be folded into the next one,
+    which pads with zeros after the normalisation.
+    """
+    channels = x.shape[0]
+    try:
+      scale, mean, std = (
+        np.broadcast_to(np.asarray(value, np.float64), channels)
+        for value in (scale, mean, std)
+      )
+    except ValueError:
+      raise UserError(
+        f'scale, mean and std must be one number or {channels}, one per channel'
+      ) from None
+    if not ((scale > 0) & (std > 0) & np.isfinite(scale * std + mean)).all():
+      raise UserError(
+        'scale and std must be positive and finite, and mean finite, got '
+        f'scale {scale.tolist()}, mean {mean.tolist()}, std {std.tolist()}'
+      )
+    factor, offset = 1 / (scale * std), -mean / std
+    if ('batch_stats', 'bn0') in self.variables:
+      mean, scale, _ = self.coefficients(('bn0',), affine=False)
+      factor, offset = factor * scale, (offset - mean) * scale
+    if (factor == 1).all() and (offset == 0).all():
+      return x
+    weight = np.diag(factor)[:, :, None, None]
+    return self.conv2d(x, _NORMALIZE, weight, offset)
+
+  def units(self, x, *path):
+    """Spiking units: one neuron per level, all of which read `x`."""
+    full = lambda value: np.full(x.shape, value, self.dtype)
+    sources = ()
+    for level, threshold in enumerate(self.unit.thresholds, 1):
+      neuron = {
+        'r': full(self.r),
+        'v_threshold': full(threshold),
+        'v_reset': full(0),
+      }
+      if self.unit.decay == 1:
+        node = self.library.IF(**neuron)
+      else:
+        node = self.library.LIF(tau=full(self.tau), v_leak=full(0), **neuron)
+      name = '_'.join((*path, f'level{level}'))
+      sources += self.add(name, node, x).sources
+    return _Signal(sources, x.shape)
+
+  def average(self, x, name, window):
+    """Average over windows of the image that do not overlap."""
+    node = self.library.AvgPool2d(
+      kernel_size=np.array(window),
+      stride=np.array(window),
+      padding=np.array((0, 0)),
+    )
+    sides = (
+      side // step for side, step in zip(x.shape[1:], window, strict=True)
+    )
+    return self.add(name, node, x, (x.shape[0], *sides))
+
+  def flatten(self, x, name):
+    """Features of an image of one pixel, in the order of the channels."""
+    # Dimensions that are counted from the end are the same with and without a
+    # batch in front: importers do not agree on which they get.
+    node = self.library.Flatten(
+      {'input': np.array(x.shape)}, start_dim=-3, end_dim=-1
+    )
+    return self.add(name, node, x, (math.prod(x.shape),))
+
+  def dense(self, x, name):
+    """Dense layer."""
+    params = self.variables['params', name]
+    node = self.library.Affine(
+      weight=np.ascontiguousarray(params['kernel'].T.astype(self.dtype)),
+      bias=params['bias'].astype(self.dtype),
+    )
+    return self.add(name, node, x, params['bias'].shape)
+
+
+def _resnet(graph, model, x):
+  """Adds the nodes of a `SpikingResNet`; returns its logits."""
+  ends = model.shortcut or BLOCKS[model.residual].default_shortcut
+  x = graph.units(graph.convolution(x, ('conv1',), ('bn1',)), 'units1')
+  for stage, (size, features) in enumerate(
+    zip(model.stage_sizes, model.widths, strict=True)
+  ):
+    for i in range(size):
+      name, stride = f'layer{stage + 1}_{i}', 1 if i or not stage else 2
+      shortcut = x
+      if stride != 1 or x.shape[0] != features:
+        shortcut = graph.convolution(
+          x, (name, 'shortcut_conv'), (name, 'shortcut_bn'), stride=stride
+        )
+        if ends == 'mlf':
+          shortcut = graph.units(shortcut, name, 'shortcut_units')
+      x = graph.convolution(x, (name, 'conv1'), (name, 'bn1'), stride=stride)
+      x = graph.units(x, name, 'units1')
+      x = graph.convolution(x, (name, 'conv2'), (name, 'bn2'))
+      if model.residual == 'ds':
+        x = graph.units(x, name, 'units2') + shortcut
+      else:
+        x = graph.units(x + shortcut, name, 'units2')
+  x = graph.average(x, 'pool', x.shape[1:])
+  return graph.dense(graph.flatten(x, 'flatten'), 'voting')
+
+
+def _vgg(graph, model, x):
+  """Adds the nodes of a `SpikingVGG`; returns its logits."""
+  index = 0
+  for group in model.widths:
+    for _ in group:
+      name = f'feature{index}'
+      x = graph.convolution(x, (f'{name}_conv',), (f'{name}_bn',))
+      x = graph.units(x, f'{name}_units')
+      index += 1
+    x = graph.average(x, f'feature{index}_pool', (2, 2))
+    index += 1
+  x = graph.flatten(x, 'flatten')
+  for name in ('classifier0', 'classifier3'):
+    x = graph.units(graph.dense(x, name), f'{name}_units')
+  return graph.dense(x, 'classifier6')
+
+
+def _description(model):
+  """Network as JSON: what a graph does not say, or not in these words."""
+  description = {
+    'network': type(model).__name__,
+    'unit': dataclasses.asdict(model.unit),
+    'dtype': str(LayerFactory.for_network(model).param_dtype),
+  }
+  for name in _DESCRIBED:
+    if hasattr(model, name):
+      description[name] = getattr(model, name)
+  return json.dumps(description)
+
+
+def _described(description, normalize_input):
+  """Network of a description."""
+  tuples = lambda value: (
+    tuple(map(tuples, value)) if isinstance(value, list) else value
+  )
+  values = {k: tuples(v) for k, v in json.loads(description).items()}
+  network = _NETWORKS[values.pop('network')]
+  unit = MLF(**{k: tuples(v) for k, v in values.pop('unit').items()})
+  return network(
+    unit=unit,
+    normalize_input=normalize_input,
+    dtype=jnp.dtype(values.pop('dtype')),
+    **values,
+  )
+
+
+def _variables(nodes, model, input_shape):
+  """Variables with which the network computes what the nodes compute."""
+  threshold, epsilon = model.unit.norm_threshold, TDBatchNorm.epsilon
+  flat = {}
+  for path, leaf in _flat(_shapes(model, input_shape)).items():
+    *scope, module, name = path[1:]
+    if module == 'bn0':
+      node = nodes[_NORMALIZE]
+      factor = np.diag(node.weight[:, :, 0, 0]).astype(np.float64)
+      value = {
+        'mean': -node.bias / factor,
+        'var': (threshold / factor - epsilon) ** 2,
+      }[name]
+    elif 'bn' in module:
+      # tdBN that adds a bias and nothing else.
+      node = nodes['_'.join((*scope, module.replace('bn', 'conv')))]
+      value = {
+        'mean': 0,
+        'var': (1 - epsilon) ** 2,
+        'scale': 1 / threshold,
+        'bias': node.bias,
+      }[name]
+    else:
+      node = nodes['_'.join((*scope, module))]
+      if name == 'bias':
+        value = 0 if module.endswith('conv') else node.bias
+      else:
+        value = node.weight.transpose(
+          (2, 3, 1, 0) if node.weight.ndim == 4 else (1, 0)
+        )
+    value = np.broadcast_to(value, leaf.shape)
+    flat[path] = np.ascontiguousarray(value, leaf.dtype)
+  return flax.traverse_util.unflatten_dict(flat)
+
+
+def _difference(one, other):
+  """Name of a node that two graphs do not share; None if they are the same."""
+  if odd := one.nodes.keys() ^ other.nodes.keys():
+    return f'node {min(odd)!r}'
+  if odd := {*map(tuple, one.edges)} ^ {*map(tuple, other.edges)}:
+    return f'edge {min(odd)!r}'
+  for name, node in one.nodes.items():
+    if not _alike(node.to_dict(), other.nodes[name].to_dict()):
+      return f'node {name!r}'
+  return None
+
+
+def _alike(one, other):
+  """Whether two nodes are the same, but for rounding and metadata."""
+  return one['type'] == other['type'] and all(
+    np.shape(value) == np.shape(other[key])
+    and np.allclose(value, other[key], rtol=1e-5, atol=1e-6)
+    for key, value in one.items()
+    if key not in ('type', 'metadata')
+  )
