@@ -393,7 +393,7 @@ class _Graph:
   def flatten(self, x, name):
     """Features of an image of one pixel, in the order of the channels."""
     # Dimensions that are counted from the end are the same with and without a
-    # batch in front: importers do not agree on which they get.
+    # batch in front: importers disagree about the batch.
     node = self.library.Flatten(
       {'input': np.array(x.shape)}, start_dim=-3, end_dim=-1
     )
