@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import pathlib
+import re
 
 import chex
 import flax.traverse_util
@@ -234,36 +236,37 @@ def test_decay_and_resistance_are_exact_in_the_arithmetic_of_importers():
       np.testing.assert_array_equal(node.v_threshold, np.float32(1.6))
 
 
-def test_where_comparison_and_order_of_reset_matter():
-  # Quarters: potentials hit the thresholds again and again, without rounding.
+def quarters():
+  """A neuron's node per level and a current that hits thresholds exactly."""
   unit = MLF((0.5, 1.5), decay=0.5)
-  graph = to_nir(
-    dataclasses.replace(TINY, unit=unit), tiny_variables(), (2, 2, 1), dt=2**-13
-  )
-  levels = {n: graph.nodes[n] for n in ('units1_level1', 'units1_level2')}
+  model = dataclasses.replace(TINY, unit=unit)
+  graph = to_nir(model, tiny_variables(), (2, 2, 1))
   x = np.random.default_rng(4).integers(-4, 7, (20, 9, 1, 2, 2)) / 4
-  x = x.astype(np.float32)
+  levels = [graph.nodes[f'units1_level{k}'] for k in (1, 2)]
+  return unit, [nir.NIRGraph.from_list(n) for n in levels], x.astype(np.float32)
 
-  def spikes(**options):
-    counts = 0
-    for neuron in levels.values():
-      one = nir.NIRGraph.from_list(neuron)
-      outputs = nir_interpreter.run(
-        one, x, 2**-13, 'euler', np.float32, **options
-      )
-      counts += outputs['output']
-    return counts
 
+def fired(graphs, x, **options):
+  """How many levels fire."""
+  run = functools.partial(nir_interpreter.run, frames=x, dt=1e-4, **options)
+  return sum(
+    run(g, decay_rule='euler', dtype=np.float32)['output'] for g in graphs
+  )
+
+
+def test_where_comparison_and_order_of_reset_matter():
+  unit, levels, x = quarters()
   wanted = np.asarray(mlf(jnp.asarray(x), unit.thresholds, unit.decay))
-  np.testing.assert_array_equal(spikes(), wanted)
-  not_strict = spikes(fires=nir_interpreter.NOT_STRICT)
+  np.testing.assert_array_equal(fired(levels, x), wanted)
+  not_strict = fired(levels, x, fires=nir_interpreter.NOT_STRICT)
   assert np.mean(not_strict != wanted) > 0.05
-  # Alone, a potential at the threshold: it does not fire here.
+  # A potential at the threshold does not fire here.
   at_threshold = x[0] == 0.5
-  assert (wanted[0] == 0)[at_threshold].all() and at_threshold.any()
-  assert (not_strict[0] == 1)[at_threshold].all()
+  assert at_threshold.any()
+  assert (wanted[0][at_threshold] == 0).all()
+  assert (not_strict[0][at_threshold] == 1).all()
   # A reset that comes with the next current swallows that current.
-  assert np.mean(spikes(late_reset=True) != wanted) > 0.05
+  assert np.mean(fired(levels, x, late_reset=True) != wanted) > 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -316,6 +319,13 @@ def test_mistakes_are_told_before_anything_is_written(tmp_path):
   assert not [*tmp_path.iterdir()]
 
 
+def test_networks_in_bfloat16_are_written_in_float32():
+  model = dataclasses.replace(TINY, dtype=jnp.bfloat16)
+  graph = to_nir(model, tiny_variables(), (2, 2, 1))
+  assert graph.nodes['conv1'].weight.dtype == np.float32
+  assert from_nir(graph)[0] == TINY
+
+
 def test_a_graph_from_elsewhere_is_refused():
   graph = to_nir(TINY, tiny_variables(), (2, 2, 1), metadata={'classes': 'a b'})
   assert graph.metadata['classes'] == 'a b'
@@ -332,35 +342,75 @@ def test_a_graph_from_elsewhere_is_refused():
     from_nir(graph)
 
 
-def mean_over_time(network, frames):
-  """Mean logits of a network that nirtorch built, [batch, classes]."""
+def outputs_in_time(importer, graph, frames):
+  """Output of a graph as a simulator reads it, [time, batch, ...]."""
   import torch
 
-  state, outputs = None, []
+  network, state = pytest.importorskip(importer).import_from_nir(graph), None
+  outputs = []
   with torch.no_grad():
     for frame in torch.from_numpy(frames):
       output, state = network(frame, state)
       outputs.append(output)
-  return torch.stack(outputs).mean(0).numpy()
+  return torch.stack(outputs).numpy()
+
+
+SNNTORCH = 'snntorch.import_nir'
+SPIKINGJELLY = 'spikingjelly.activation_based.nir_exchange'
+of_simulators = pytest.mark.parametrize('importer', [SNNTORCH, SPIKINGJELLY])
+# Warnings that they give themselves.
+theirs = pytest.mark.filterwarnings('default')
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-  'importer',
-  ['snntorch.import_nir', 'spikingjelly.activation_based.nir_exchange'],
-)
+@theirs
+@of_simulators
 @pytest.mark.parametrize('network', [digits_network, moving_digits_network])
-@pytest.mark.filterwarnings('default')
 def test_simulators_compute_the_same(importer, network, tmp_path):
-  module = pytest.importorskip(importer)
   model, variables, x = network()
   path = tmp_path / 'network.nir'
   export_nir(path, model, variables, x.shape[-3:], scale=0.5)
   frames = x if x.ndim == 5 else np.repeat(x[:, None], 4, 1)
   frames = np.ascontiguousarray(frames.transpose(1, 0, 4, 2, 3)) * 0.5
-  got = mean_over_time(module.import_from_nir(nir.read(path)), frames)
+  got = outputs_in_time(importer, nir.read(path), frames).mean(0)
   wanted, _ = run_network(model, variables, x)
   classes = (got.argmax(-1) != wanted.argmax(-1)).sum()
   logits = (np.abs(got - wanted).max(-1) > 1e-4).sum()
   print(f'{importer}: {logits} logits, {classes} classes of {len(x)} differ')
   assert classes <= FEW_CLASSES * len(x) and logits <= 0.02 * len(x)
+
+
+@pytest.mark.slow
+@theirs
+@of_simulators
+def test_simulators_at_the_threshold(importer):
+  _, levels, x = quarters()
+  strict = importer == SNNTORCH
+  comparison = 'STRICT' if strict else 'NOT_STRICT'
+  wanted = fired(levels, x, fires=getattr(nir_interpreter, comparison))
+  got = sum(outputs_in_time(importer, level, x) for level in levels)
+  np.testing.assert_array_equal(got, wanted)
+  # The decay that each of them refuses.
+  unit = MLF(decay=1.0 if strict else 0.0)
+  model = dataclasses.replace(TINY, unit=unit)
+  graph = to_nir(model, tiny_variables(), (2, 2, 1))
+  with pytest.raises(AssertionError if strict else ValueError, match=r'r|tau'):
+    outputs_in_time(importer, graph, x)
+
+
+@pytest.mark.slow
+@theirs
+def test_the_commands_of_the_document(tmp_path, monkeypatch):
+  torch = pytest.importorskip('torch')
+  pytest.importorskip(SNNTORCH)
+  monkeypatch.chdir(tmp_path)
+  model, variables, images = digits_network()
+  raw = torch.from_numpy(16 * images.transpose(0, 3, 1, 2))
+  names = {'model': model, 'variables': variables, 'images': raw}
+  document = pathlib.Path(__file__).parents[2] / 'docs/nir.md'
+  blocks = re.findall(r'```python\n(.*?)```', document.read_text(), re.DOTALL)
+  for block in blocks:
+    exec(block, names)
+  wanted, _ = run_network(model, variables, (images - 0.3) / 0.4)
+  differ = names['logits'].numpy().argmax(-1) != wanted.argmax(-1)
+  assert differ.sum() <= FEW_CLASSES * len(images)
