@@ -133,7 +133,8 @@ def from_nir(graph: 'nir.NIRGraph') -> tuple[nn.Module, dict]:
   Returns:
     The network and its variables, {'params': ..., 'batch_stats': ...} as NumPy
     arrays. It computes what the graph computes: folded into the weights, tdBN
-    is left with the bias, and a normalised input is `normalize_input`.
+    is left with the bias, and a normalised input is `normalize_input`. What a
+    graph does not tell, such as `memory`, has its default.
 
   Raises:
     UserError: the graph is none that `to_nir` writes.
@@ -232,12 +233,15 @@ def _require_describable(model, variables, input_shape):
   require_positive_integers(input_shape=tuple(input_shape))
   wanted = _flat(_shapes(model, input_shape))
   given = _flat(variables)
-  for path, leaf in wanted.items():
-    if np.shape(given.get(path)) != leaf.shape or path not in given:
-      found = np.shape(given[path]) if path in given else 'nothing'
+  for path in wanted | given:
+    needed, found = (
+      np.shape(leaves[path]) if path in leaves else 'nothing'
+      for leaves in (wanted, given)
+    )
+    if needed != found:
       raise UserError(
-        f'the variables of this network hold {"/".join(path)} of shape '
-        f'{leaf.shape}, got {found}'
+        f'variables: {"/".join(path)} must be of shape {needed} in this '
+        f'network, got {found}'.replace('be of shape nothing', 'not be there')
       )
     if not np.isfinite(np.asarray(given[path], np.float64)).all():
       raise UserError(f'variables: {"/".join(path)} holds NaN or infinity')
@@ -292,8 +296,8 @@ class _Graph:
 
   def convolution(self, x, path, norm, stride=1):
     """Convolution `path` with the normalisation `norm` folded into it."""
-    mean, scale, bias = self.coefficients(norm)
     params = self.variables['params', *path]
+    mean, scale, bias = self.coefficients(norm, params['kernel'].shape[-1])
     weight = params['kernel'].transpose(3, 2, 0, 1) * scale[:, None, None, None]
     bias = bias + (params.get('bias', 0) - mean) * scale
     return self.conv2d(x, '_'.join(path), weight, bias, stride)
@@ -313,16 +317,14 @@ class _Graph:
     sides = (-(-side // stride) for side in x.shape[1:])
     return self.add(name, node, x, (features, *sides))
 
-  def coefficients(self, path, **attributes):
+  def coefficients(self, path, channels, **attributes):
     """Coefficients of a normalisation in evaluation, in float64."""
     variables = {
       collection: self.variables[collection, *path]
       for collection in ('params', 'batch_stats')
       if (collection, *path) in self.variables
     }
-    channels = variables['batch_stats']['mean'].shape[0]
-    norm = self.make.norm(**attributes)
-    affine = norm.apply(
+    affine = self.make.norm(**attributes).apply(
       variables,
       jnp.zeros((1, channels), self.dtype),
       use_running_average=True,
@@ -353,7 +355,7 @@ class _Graph:
       )
     factor, offset = 1 / (scale * std), -mean / std
     if ('batch_stats', 'bn0') in self.variables:
-      mean, scale, _ = self.coefficients(('bn0',), affine=False)
+      mean, scale, _ = self.coefficients(('bn0',), channels, affine=False)
       factor, offset = factor * scale, (offset - mean) * scale
     if (factor == 1).all() and (offset == 0).all():
       return x
@@ -463,7 +465,8 @@ def _description(model):
   for name in _DESCRIBED:
     if hasattr(model, name):
       description[name] = getattr(model, name)
-  return json.dumps(description)
+  # NumPy's numbers are none of JSON's.
+  return json.dumps(description, default=lambda number: number.item())
 
 
 def _described(description, normalize_input):

@@ -284,13 +284,23 @@ def test_mistakes_are_told_before_anything_is_written(tmp_path):
   wrong_shape = flax.traverse_util.path_aware_map(
     lambda path, leaf: leaf[:1, :1] if 'conv1' in path else leaf, variables
   )
+  deeper = {
+    collection: leaves | {'layer1_1': leaves['layer1_0']}
+    for collection, leaves in variables.items()
+  }
   not_finite = jax.tree.map(lambda leaf: leaf * np.float32('nan'), variables)
   replaced = lambda **values: dataclasses.replace(TINY, **values)
   for model, given, options, message in (
     (replaced(unit=LearnedDecay()), variables, {}, 'not of LearnedDecay'),
     (SpikingUnits(MLF(), 2, jnp.float32), variables, {}, 'not SpikingUnits'),
-    (TINY, {'params': {}}, {}, r'params/bn1/bias of shape \(1,\), got nothing'),
-    (TINY, wrong_shape, {}, r'conv1/kernel of shape \(3, 3, 1, 1\), got'),
+    (
+      TINY,
+      {'params': {}},
+      {},
+      r'params/bn1/bias must be of shape \(1,\) .*got nothing',
+    ),
+    (TINY, wrong_shape, {}, r'kernel must be .*\(3, 3, 1, 1\) .*got \(1, 1'),
+    (TINY, deeper, {}, r'layer1_1/bn1/bias must not be there .*got \(1,\)'),
     (TINY, not_finite, {}, 'holds NaN or infinity'),
     (TINY, variables, {'decay_rule': 'exact'}, 'euler, exponential'),
     (TINY, variables, {'dt': 0}, 'dt must be positive'),
