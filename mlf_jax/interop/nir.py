@@ -250,7 +250,13 @@ def _require_describable(model, variables, input_shape):
 def _shapes(model, input_shape):
   """Shapes and dtypes of the variables of a network."""
   image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-  return jax.eval_shape(model.init, jax.random.key(0), image)
+  with _precision_of(LayerFactory.for_network(model).param_dtype):
+    return jax.eval_shape(model.init, jax.random.key(0), image)
+
+
+def _precision_of(dtype):
+  """Context in which JAX computes in float64 if that is the dtype."""
+  return jax.enable_x64(dtype == np.float64)
 
 
 def _flat(variables):
@@ -324,12 +330,13 @@ class _Graph:
       for collection in ('params', 'batch_stats')
       if (collection, *path) in self.variables
     }
-    affine = self.make.norm(**attributes).apply(
-      variables,
-      jnp.zeros((1, channels), self.dtype),
-      use_running_average=True,
-      method='coefficients',
-    )
+    with _precision_of(self.dtype):
+      affine = self.make.norm(**attributes).apply(
+        variables,
+        jnp.zeros((1, channels), self.dtype),
+        use_running_average=True,
+        method='coefficients',
+      )
     return tuple(np.asarray(value, np.float64) for value in affine)
 
   def normalized(self, x, scale, mean, std):
