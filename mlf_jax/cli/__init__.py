@@ -12,6 +12,7 @@ from mlf_jax.cli import (
   memory,
   predict,
   prepare,
+  reference,
   scaling,
   train,
 )
@@ -44,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     evaluate,
     predict,
     export,
+    reference,
     analyse,
     prepare,
     memory,

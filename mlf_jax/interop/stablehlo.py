@@ -1,5 +1,6 @@
 """Writes a trained network as StableHLO, which programs run without mlf_jax."""
 
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -8,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from jax import export as jax_export
 
-import mlf_jax
 from mlf_jax.interop import portable
 from mlf_jax.interop.trained import TrainedNetwork
 from mlf_jax.training import workdir as workdir_lib
@@ -71,7 +71,9 @@ def export_stablehlo(
       'x64': net.dtype == 'float64',
       'steps_trained': net.step,
       'readable': _READABLE,
-      'versions': {'mlf_jax': mlf_jax.__version__, 'jax': jax.__version__},
+      'versions': {
+        name: importlib.metadata.version(name) for name in ('mlf_jax', 'jax')
+      },
     }
   contents[f'{base}.json'] = (json.dumps(description, indent=2) + '\n').encode()
   written = []

@@ -151,12 +151,7 @@ def load_pth(path: str | os.PathLike) -> dict[str, np.ndarray]:
   Raises:
     UserError: PyTorch is missing, or the file holds no state dict.
   """
-  try:
-    import torch
-  except ImportError:
-    raise UserError(
-      'reading a .pth file needs PyTorch: pip install "mlf_jax[torch]"'
-    ) from None
+  torch = import_torch('reading')
   try:
     content = torch.load(path, map_location='cpu', weights_only=True)
   except FileNotFoundError:
@@ -174,3 +169,21 @@ def load_pth(path: str | os.PathLike) -> dict[str, np.ndarray]:
   ):
     raise UserError(f'{path} holds no state dict')
   return {k: v.numpy() for k, v in content.items()}
+
+
+def import_torch(work: str):
+  """The package PyTorch.
+
+  Args:
+    work: what it is needed for, 'reading' or 'writing' a file.
+
+  Raises:
+    UserError: it is missing.
+  """
+  try:
+    import torch
+  except ImportError:
+    raise UserError(
+      f'{work} a .pth file needs PyTorch: pip install "mlf_jax[torch]"'
+    ) from None
+  return torch

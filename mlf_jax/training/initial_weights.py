@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import flax
 import numpy as np
@@ -54,25 +54,47 @@ def with_weights_of(
   if found is None:
     raise UserError(f'config.init_from {source} has no checkpoint yet')
   step, arrays, _ = found
-  averaged = arrays.get('ema_params')
-  params, kept = _merge(
-    state.params, averaged or arrays['params'], num_classes, source
+  variables = {
+    'params': arrays.get('ema_params') or arrays['params'],
+    'batch_stats': arrays.get('batch_stats') or {},
+  }
+  state, kept = _merged(
+    state, variables, num_classes, f'config.init_from {source}'
   )
+  drawn = f'; drawn anew for {num_classes} classes: {", ".join(kept)}'
+  say(f'weights of step {step} in {place}' + drawn * bool(kept))
+  return state
+
+
+def with_variables(
+  state: TrainState, variables: Mapping[str, Mapping], source: str
+) -> TrainState:
+  """Puts weights and running statistics into a state.
+
+  Args:
+    state: the state before the first step.
+    variables: `params` and `batch_stats`, all of them.
+    source: where they come from, for messages.
+
+  Raises:
+    UserError: they are those of another network.
+  """
+  return _merged(state, variables, 0, source)[0]
+
+
+def _merged(state, variables, num_classes, source):
+  """State with the variables, and the names of those that were kept."""
+  params, kept = _merge(state.params, variables['params'], num_classes, source)
   batch_stats, _ = _merge(
-    state.batch_stats, arrays.get('batch_stats') or {}, 0, source
+    state.batch_stats, variables['batch_stats'], 0, source
   )
-  say(
-    f'weights of step {step} in {place}'
-    + (
-      f'; drawn anew for {num_classes} classes: {", ".join(kept)}' * bool(kept)
-    )
-  )
-  return dataclasses.replace(
+  state = dataclasses.replace(
     state,
     params=params,
     batch_stats=batch_stats,
     ema_params=None if state.ema_params is None else params,
   )
+  return state, kept
 
 
 def _merge(drawn, stored, num_classes, source):
@@ -96,7 +118,7 @@ def _merge(drawn, stored, num_classes, source):
       kept.append(name)
     else:
       raise UserError(
-        f'config.init_from {source} is of another network: {name} is {other} '
+        f'{source} is of another network: {name} is {other} '
         f'there and {shape} here'
       )
   return flax.traverse_util.unflatten_dict(merged, sep='/'), kept

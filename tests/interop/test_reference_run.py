@@ -1,0 +1,74 @@
+"""Published weights as a run, and a run as published weights."""
+
+import numpy as np
+import pytest
+
+from mlf_jax import load
+from mlf_jax.__main__ import main
+from mlf_jax.interop import torch as reference
+from mlf_jax.training.config import build_model
+from tests import quick
+from tests.training import tiny
+
+pytestmark = pytest.mark.usefixtures('quick_compilation')
+
+
+@pytest.fixture
+def published(tmp_path):
+  """A file of arrays under the published names, and the network's variables."""
+  config = tiny.config()
+  model = build_model(config, 10)
+  variables = quick.variables(model, np.zeros((1, 8, 8, 1), np.float32))
+  path = tmp_path / 'published.npz'
+  np.savez(path, **reference.to_reference(variables))
+  return path, variables
+
+
+def import_it(path, workdir, *fields):
+  config = tiny.config()
+  widths = f'--config.model.widths={config.model.widths}'
+  thresholds = f'--config.unit.thresholds={config.unit.thresholds}'
+  fields = widths, thresholds, '--config.model.time_steps=2', *fields
+  return main(
+    ['import-reference', str(path), '--workdir', str(workdir), *fields]
+  )
+
+
+def test_published_weights_become_a_run_and_weights_again(
+  published, tmp_path, capsys
+):
+  path, variables = published
+  workdir = tmp_path / 'run'
+  assert import_it(path, workdir) == 0
+  net = load(workdir)
+  assert net.step == 0
+  np.testing.assert_array_equal(
+    net.variables['params']['voting']['kernel'],
+    variables['params']['voting']['kernel'],
+  )
+  again = tmp_path / 'again.npz'
+  assert (
+    main(['export-reference', '--workdir', str(workdir), '--out', str(again)])
+    == 0
+  )
+  with np.load(path) as before, np.load(again) as after:
+    assert set(before) == set(after)
+    for name in before:
+      np.testing.assert_array_equal(before[name], after[name])
+  capsys.readouterr()
+  assert import_it(path, workdir) == 2
+  assert 'holds a run; choose another --workdir' in capsys.readouterr().err
+
+
+def test_weights_of_another_network_and_other_files_are_refused(
+  published, tmp_path, capsys
+):
+  path, _ = published
+  workdir = tmp_path / 'run'
+  assert import_it(path, workdir, '--config.model.depth=14') == 2
+  error = capsys.readouterr().err
+  assert 'published.npz is of another network: layer1_1' in error
+  (tmp_path / 'no.npz').write_bytes(b'nothing')
+  assert import_it(tmp_path / 'no.npz', workdir) == 2
+  assert 'no.npz cannot be read' in capsys.readouterr().err
+  assert not workdir.exists()
