@@ -11,6 +11,7 @@ __version__ = '0.1.0'
 __all__ = [
   'MLFParams',
   'MLFState',
+  'SpikingClassifier',
   'UserError',
   'errors',
   'layers',
@@ -21,8 +22,12 @@ __all__ = [
   'stream',
 ]
 
-# Names of modules that import Orbax, which takes seconds: at first use.
-_LAZY = {'load': 'mlf_jax.interop.trained'}
+# Names of modules that import Orbax or scikit-learn, which takes seconds: at
+# first use.
+_LAZY = {
+  'SpikingClassifier': 'mlf_jax.interop.scikit_learn',
+  'load': 'mlf_jax.interop.trained',
+}
 
 
 def __getattr__(name: str):
@@ -30,3 +35,8 @@ def __getattr__(name: str):
   if name not in _LAZY:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
   return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+  """Names of the package, those that are not imported yet among them."""
+  return sorted({*globals(), *__all__})

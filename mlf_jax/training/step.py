@@ -45,7 +45,8 @@ def train_step(
   Args:
     state: state before the step.
     batch: this device's part of a batch of `data.train_batch`, with mix-up
-      partners if the configuration mixes samples.
+      partners if the configuration mixes samples. Its `weight` [batch], if
+      there, multiplies the loss of each sample.
     model: the network.
     optimizer: the optimiser.
     config: the configuration.
@@ -84,6 +85,8 @@ def train_step(
       rngs={'dropout': dropout_key},
     )
     losses = loss(logits, targets)
+    if 'weight' in batch:
+      losses *= batch['weight'].astype(losses.dtype)
     correct = is_correct(_over_time(loss, logits), soft_labels)
     return losses.mean(), (new.get('batch_stats', {}), correct.mean())
 
