@@ -184,78 +184,61 @@ class SpikingClassifier(ClassifierMixin, BaseEstimator):
       sample_weight, X, dtype=np.float32, ensure_non_negative=True
     )
     if not weights.any():
-      raise UserError('sample_weight must have a weight above 0')
+      raise UserError('sample_weight must hold a weight above 0')
     classes, labels = np.unique(y, return_inverse=True)
-    labels = labels.astype(np.int32)
+    samples = in_memory.Samples(images, labels.astype(np.int32), weights)
     if not weights.all():
-      images, labels, weights = (
-        array[weights > 0] for array in (images, labels, weights)
-      )
+      samples = in_memory.Samples(*(array[weights > 0] for array in samples))
 
     # --- Configuration ---
-    random = check_random_state(self.random_state)
     config = self._configuration(is_frames=images.ndim == 5)
-    config.seed = random.randint(2**31 - 1)
-    held_out = None
-    if config.data.validation:
-      images, held_out, labels, held_out_labels, weights, held_out_weights = (
-        train_test_split(
-          images,
-          labels,
-          weights,
-          test_size=config.data.validation,
-          stratify=labels,
-          random_state=config.seed,
-        )
-      )
-    config.eval_batch_size = config.batch_size
-    config.batch_size = min(config.batch_size, len(labels))
     config_lib.validate(config, num_devices=1)
-    split = data.Split(images, labels)
+    split = data.Split(samples.images, samples.labels)
     configured_data.sample_spec(
       config,
       data.Dataset('X', 'given', len(classes), split, split, 1.0, (), ()),
     )
+    config.seed = check_random_state(self.random_state).randint(2**31 - 1)
+    held_out = None
+    if config.data.validation:
+      parts = train_test_split(
+        *samples,
+        test_size=config.data.validation,
+        stratify=samples.labels,
+        random_state=config.seed,
+      )
+      samples = in_memory.Samples(*parts[::2])
+      held_out = in_memory.Samples(*parts[1::2])
+    config.eval_batch_size = config.batch_size
+    config.batch_size = min(config.batch_size, len(samples.labels))
+    scaling = _scaling(samples.images)
 
+    # --- Training ---
+    loss_curve, scores, variables = [], [], None
     with jax.enable_x64(config_lib.is_float64(config)):
-      # --- First state ---
       programs = in_memory.programs(config, images.shape[1:], len(classes))
-      scaling = _scaling(images)
-      state = programs.init(np.int32(config.seed))
+      first = programs.init(np.int32(config.seed))
       if self.warm_start and hasattr(self, 'variables_'):
-        state = self._with_last_weights(state, classes)
-
-      # --- Train ---
-      loss_curve, scores, variables = [], [], None
-      samples = in_memory.Samples(images, labels, weights)
-      for state, metrics in in_memory.train_epochs(  # noqa: B020
-        config, programs, state, samples, scaling
+        first = self._with_last_weights(first, classes)
+      for state, metrics in in_memory.train_epochs(
+        config, programs, first, samples, scaling
       ):
         loss_curve.append(metrics['loss'])
-        line = f'epoch {len(loss_curve)}/{config.num_epochs}' + ''.join(
-          f'  {name} {value:.4f}' for name, value in metrics.items()
-        )
         if held_out is not None:
-          logits = in_memory.batch_logits(
-            programs,
-            state.eval_variables,
-            held_out,
-            scaling,
-            config.eval_batch_size,
+          metrics['validation accuracy'] = _accuracy(
+            programs, state, held_out, scaling, config
           )
-          score = np.average(
-            logits.argmax(-1) == held_out_labels, weights=held_out_weights
-          )
-          scores.append(float(score))
-          line += f'  validation accuracy {score:.4f}'
-        if self.verbose:
-          print(line, flush=True)
+          scores.append(metrics['validation accuracy'])
         if not scores or scores[-1] == max(scores):
           variables = _on_host(state.eval_variables)
+        if self.verbose:
+          values = (f'  {name} {value:.4f}' for name, value in metrics.items())
+          epoch = f'epoch {len(loss_curve)}/{config.num_epochs}'
+          print(epoch, *values, sep='', flush=True)
 
     # --- Result ---
     self.classes_ = classes
-    self.sample_shape_ = images.shape[1:]
+    self.sample_shape_ = samples.images.shape[1:]
     self.config_ = config
     self.variables_ = variables
     self.scaling_ = scaling
@@ -413,6 +396,19 @@ def _scaling(images):
     std = images.std(dtype=np.float64, **options)
     std[images.max(**options) == images.min(**options)] = 1
   return in_memory.Scaling(mean.astype('float32'), std.astype('float32'))
+
+
+def _accuracy(programs, state, samples, scaling, config):
+  """Accuracy of the averaged weights, if there are any, on weighted samples."""
+  logits = in_memory.batch_logits(
+    programs,
+    state.eval_variables,
+    samples.images,
+    scaling,
+    config.eval_batch_size,
+  )
+  correct = logits.argmax(-1) == samples.labels
+  return float(np.average(correct, weights=samples.weights))
 
 
 def _on_host(variables):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from jaxtyping import Float, Int, Real
@@ -134,10 +135,13 @@ def _programs(fixed, sample_shape, num_classes) -> Programs:
   def logits(variables, images, scaling):
     return model.apply(variables, scaling(images, dtype))
 
-  options = sharding.compiler_options(jax.default_backend())
+  platform = jax.default_backend()
+  options = sharding.compiler_options(platform)
+  # To optimise what runs once would take ten times as long.
+  quick = {'xla_backend_optimization_level': 0} if platform == 'cpu' else {}
   return Programs(
     model,
-    jax.jit(init),
+    jax.jit(init, compiler_options=quick),
     jax.jit(step, donate_argnums=0, compiler_options=options),
     jax.jit(logits, compiler_options=options),
   )
@@ -170,10 +174,7 @@ def train_epochs(
   # The labels of a batch are then the numbers of its samples.
   split = data.Split(samples.images, np.arange(len(samples.labels)))
   per_epoch = data.steps_per_epoch(split, config.batch_size)
-  num_steps = per_epoch * config.num_epochs
-  schedule = make_schedule(config, per_epoch, num_steps)
-  updates = np.arange(num_steps) // config.optimizer.accumulate_steps
-  rates = np.broadcast_to(np.asarray(schedule(updates), 'float32'), num_steps)
+  schedule = make_schedule(config, per_epoch, per_epoch * config.num_epochs)
   scaling = jax.device_put(scaling)
   numbers = {
     'seed': jax.device_put(np.int32(config.seed)),
@@ -190,9 +191,9 @@ def train_epochs(
       batch['weight'] = samples.weights[batch['label']]
       for name in ('label', 'partner_label') if with_partners else ('label',):
         batch[name] = samples.labels[batch[name]]
-      state, of_step = programs.train_step(
-        state, batch, scaling, numbers | {'learning_rate': rates[step]}
-      )
+      rate = schedule(np.int32(step // config.optimizer.accumulate_steps))
+      numbers['learning_rate'] = jnp.asarray(rate, jnp.float32)
+      state, of_step = programs.train_step(state, batch, scaling, numbers)
       metrics.append(of_step)
       jax.block_until_ready(metrics[-_STEPS_IN_FLIGHT:][0])
     metrics = jax.device_get(metrics)
@@ -231,6 +232,7 @@ def batch_logits(
     batch_size: samples per batch.
   """
   split = data.Split(images, np.zeros(len(images), np.int32))
+  variables = jax.device_put(variables)
   logits = [
     programs.logits(variables, batch['image'], scaling)
     for batch in data.eval_batches(split, batch_size)
