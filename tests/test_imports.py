@@ -97,7 +97,7 @@ def test_heavy_libraries_are_imported_where_they_are_said_to_be():
 @pytest.mark.parametrize(
   ('module', 'names'),
   [
-    ('mlf_jax', 'mlf MLFParams MLFState UserError'),
+    ('mlf_jax', 'mlf MLFParams MLFState SpikingClassifier UserError'),
     ('mlf_jax.neuron', 'MLFParams init_state step run'),
     ('mlf_jax.layers', 'TDBatchNorm'),
     ('mlf_jax.models', 'SpikingResNet ds_resnet20_cifar10 spiking_vgg16'),

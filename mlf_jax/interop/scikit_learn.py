@@ -276,7 +276,8 @@ class SpikingClassifier(ClassifierMixin, BaseEstimator):
     self, X: Real[np.ndarray, 'n *sample']
   ) -> Shaped[np.ndarray, 'n']:
     """Label of each sample; arguments as in `decision_function`."""
-    return self.classes_[self._logits(X).argmax(-1)]
+    winners = self._logits(X).argmax(-1)
+    return self.classes_[winners]
 
   def _logits(self, X):
     check_is_fitted(self)
@@ -362,7 +363,9 @@ class SpikingClassifier(ClassifierMixin, BaseEstimator):
         fields[leaf] = tuple(value) if isinstance(value, list) else value
       except (TypeError, ValueError):
         kind = type(fields[leaf]).__name__
-        raise UserError(f'{argument} must be a {kind}, got {value!r}') from None
+        raise UserError(
+          f'{argument} must be of type {kind}, got {value!r}'
+        ) from None
     return config
 
   def _with_last_weights(self, state, classes):
@@ -377,13 +380,14 @@ class SpikingClassifier(ClassifierMixin, BaseEstimator):
         f'{len(self.classes_)} classes, samples of shape {self.sample_shape_}; '
         'warm_start=False starts anew'
       )
-    # Copies, since the buffers of a state are donated.
-    copies = lambda name: jax.tree.map(jnp.array, last[name])
-    return state.replace(
-      params=copies('params'),
-      batch_stats=copies('batch_stats'),
-      ema_params=None if state.ema_params is None else copies('params'),
-    )
+    state = state.replace(**_copied(last))
+    if state.ema_params is not None:
+      state = state.replace(ema_params=_copied(last)['params'])
+    return state
+
+
+# The buffers of a state are donated: none may be that of a NumPy array.
+_copied = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
 
 def _scaling(images):

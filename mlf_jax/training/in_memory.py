@@ -168,8 +168,9 @@ def train_epochs(
     mean `loss` and `accuracy` of its steps.
 
   Raises:
-    UserError: a batch is larger than the training set, or too many steps in a
-      row had a loss, gradient or update that is not finite.
+    UserError: a batch is larger than the training set, or as many steps in a
+      row as an epoch or `config.max_skipped_steps` has had a loss, gradient or
+      update that is not finite.
   """
   # The labels of a batch are then the numbers of its samples.
   split = data.Split(samples.images, np.arange(len(samples.labels)))
@@ -198,7 +199,7 @@ def train_epochs(
       jax.block_until_ready(metrics[-_STEPS_IN_FLIGHT:][0])
     metrics = jax.device_get(metrics)
     skipped = int(metrics[-1]['skipped_in_row'])
-    if skipped >= min(config.max_skipped_steps, step + 1):
+    if skipped >= min(config.max_skipped_steps, per_epoch):
       raise UserError(
         f'{skipped} steps in a row had a loss, gradient or update that is not '
         f'finite, up to epoch {epoch + 1}; a lower learning_rate may help'

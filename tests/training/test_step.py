@@ -1,5 +1,6 @@
 """The training step against the gradient by hand, on one device and eight."""
 
+import functools
 import types
 
 import chex
@@ -95,6 +96,35 @@ def test_step_by_hand(by_hand, name, monkeypatch):
   )
   chex.assert_trees_all_close(after.params, expected, rtol=1e-4, atol=1e-5)
   assert min(jnp.abs(g).max() for g in jax.tree.leaves(gradient)) > 0
+
+
+def test_weights_multiply_the_loss_of_their_samples():
+  """The update is linear in them; without weights it is that of ones."""
+  config = tiny.small(
+    batch_size=16,
+    optimizer__momentum=0.0,
+    optimizer__weight_decay=0.0,
+    schedule__name='constant',
+  )
+  built = tiny.built(config, SHAPE)
+  step, batch = jax.jit(built.train_step), train_batch(built)
+
+  def update(**weight):
+    state, metrics = step(built.state, {**batch, **weight})
+    new = {'loss': metrics['loss'], 'params': state.params}
+    old = {'loss': 0.0, 'params': built.state.params}
+    return jax.tree.map(jnp.subtract, new, old)
+
+  ones, half = np.ones(16, np.float32), np.arange(16) < 8
+  close = functools.partial(chex.assert_trees_all_close, atol=1e-6)
+  close(update(), update(weight=ones))
+  zero = update(weight=0 * ones)
+  close(zero, jax.tree.map(jnp.zeros_like, zero))
+  # All but half of the samples once, that half twice.
+  once, twice = update(weight=ones), update(weight=ones * half)
+  both = update(weight=ones + half)
+  close(both, jax.tree.map(jnp.add, once, twice))
+  assert abs(twice['loss']) > 0.1
 
 
 def test_evaluation_of_every_timestep_by_hand():
