@@ -10,6 +10,7 @@ import math
 import os
 import pathlib
 import shutil
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -24,8 +25,8 @@ from mlf_jax.data import io
 
 # Bytes at the begin and at the end of a file by which its content is known.
 _EDGE = 1 << 16
-# Bytes of images after which decoding would continue if it were killed.
-_SAVED_BYTES = 1 << 26
+# Seconds of decoding that are lost at most if it is killed.
+_SAVE_EVERY_S = 3.0
 # What comes of it where the files cannot be written.
 _OTHERWISE = 'the decoded samples are kept in memory'
 
@@ -161,14 +162,14 @@ def _write(
       )
       file.seek(start * math.prod(shape[1:]), os.SEEK_CUR)
       file.truncate()
-      unsaved = 0
+      saved = time.monotonic()
       for batch in _with_progress(name, shape[0], start, batches):
-        unsaved += file.write(np.ascontiguousarray(batch.images).data)
+        file.write(np.ascontiguousarray(batch.images).data)
         labels.append(batch.labels)
         ids.append(batch.ids)
-        if unsaved >= _SAVED_BYTES:
-          unsaved = 0
+        if time.monotonic() - saved >= _SAVE_EVERY_S:
           _save(part, file, labels, ids)
+          saved = time.monotonic()
       _save(part, file, labels, ids)
     shutil.rmtree(place, ignore_errors=True)
     part.replace(place)

@@ -52,6 +52,11 @@ def initialize(
       '--num_processes and --process_id, or none of them where JAX finds them '
       'itself (Slurm, Kubernetes, Open MPI, Cloud TPU)'
     )
+  if coordinator is not None and ':' not in coordinator:
+    raise UserError(
+      f'--coordinator must be HOST:PORT, such as {coordinator}:8476, got '
+      f'{coordinator!r}'
+    )
   try:
     jax.distributed.initialize(
       coordinator,

@@ -96,7 +96,16 @@ def train(
       # Only the first process reports; errors go to stderr from all of them.
       devnull = stack.enter_context(open(os.devnull, 'w'))
       stack.enter_context(contextlib.redirect_stdout(devnull))
-    return _train(config, dataset, workdir)
+    try:
+      return _train(config, dataset, workdir)
+    except jax.errors.JaxRuntimeError as error:
+      if 'RESOURCE_EXHAUSTED' not in str(error):
+        raise
+      raise UserError(
+        'the training step needs more memory than there is: '
+        "config.memory='smallest', a smaller config.batch_size or smaller "
+        'samples help; `python -m mlf_jax memory` predicts how much it needs'
+      ) from error
 
 
 def _train(config, dataset, workdir):

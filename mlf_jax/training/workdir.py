@@ -58,7 +58,13 @@ def finished_result(
   ours, stored = config_lib.as_json(config), read_json(path)
   differences = config_lib.differing_fields(ours, stored)
   of_length = {n: stored[n] for n in _LENGTH if n in stored}
-  if config_lib.differing_fields(ours | of_length, stored):
+  others = config_lib.differing_fields(ours | of_length, stored)
+  if others and all(line.startswith('config.data.digest') for line in others):
+    raise UserError(
+      f'{workdir} is a run on other samples: your files or arrays have changed '
+      'since; choose another --workdir'
+    )
+  if others:
     raise UserError(
       f'{workdir} is a run of another configuration: '
       f'{"; ".join(differences)}; choose another --workdir'

@@ -119,7 +119,7 @@ def test_failed_decoding_leaves_nothing(tmp_path):
 
 def test_decoding_continues_where_it_was_killed(tmp_path, monkeypatch):
   # KeyboardInterrupt stands for a kill: what is written is left as it is.
-  monkeypatch.setattr(decoded, '_SAVED_BYTES', 1)
+  monkeypatch.setattr(decoded, '_SAVE_EVERY_S', 0)
   (tmp_path / 'train-killed.part').mkdir()
   with pytest.raises(KeyboardInterrupt):
     decoded.decode_once(tmp_path, 'train', 'key', failing(KeyboardInterrupt))

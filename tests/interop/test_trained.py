@@ -31,11 +31,10 @@ def test_a_loaded_network_classifies_as_the_run_did(finished):
   )
   last = mlf_jax.load(workdir, 'last')
   assert last.step == result['steps']
-  # Any number of samples, with the same numbers.
+  # Any number of samples; XLA adds up in another order for other sizes.
   for count in (0, 1, 3):
-    np.testing.assert_array_equal(
-      net(digits.test.images[:count]), logits[:count]
-    )
+    few = net(digits.test.images[:count])
+    np.testing.assert_allclose(few, logits[:count], atol=1e-5)
 
 
 def test_other_timesteps_run(copied):

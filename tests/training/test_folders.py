@@ -38,7 +38,7 @@ def test_a_folder_of_images_trains(tmp_path, capsys):
   trees.write_images(folder, {'train/cat': 31}, size=(8, 8))
   capsys.readouterr()
   assert train('folder', folder, workdir) == 2
-  assert 'config.data.digest' in capsys.readouterr().err
+  assert 'is a run on other samples' in capsys.readouterr().err
 
 
 def test_a_folder_of_recordings_trains(tmp_path):
@@ -60,6 +60,7 @@ def test_arrays_in_a_file_train(tmp_path):
   np.savez(tmp_path / 'arrays.npz', x_train=images, y_train=labels)
   result = train('folder', tmp_path / 'arrays.npz', tmp_path / 'run')
   assert result['train_samples'] == 48 and 'classes' not in result
+  assert result['data'] == 'arrays'
 
 
 def test_the_configuration_is_named_when_the_data_need_the_other(tmp_path):

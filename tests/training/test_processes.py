@@ -73,6 +73,7 @@ def test_processes_agree():
   [
     ((), 'outside of Slurm, Kubernetes, Open MPI and Cloud TPU give --coord'),
     (('127.0.0.1:1',), '--num_processes and --process_id is missing: give'),
+    (('127.0.0.1', 2, 0), 'must be HOST:PORT, such as 127.0.0.1:8476'),
   ],
 )
 def test_processes_that_cannot_join(arguments, message):

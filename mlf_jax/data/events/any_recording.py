@@ -152,7 +152,9 @@ def _pieces(path, sensor, events_per_piece, backwards) -> Iterator[Events]:
     return
   if size is None:
     raise UserError(
-      f'{path} does not say the size of its sensor: give sensor=(height, width)'
+      f'{path} does not say the size of its sensor: give sensor=(height, '
+      'width), on the command line as HEIGHTxWIDTH, such as '
+      '--config.data.sensor=180x240'
     )
   if suffix in _ARRAYS:
     yield from array_files.array_pieces(path, suffix, size, events_per_piece)

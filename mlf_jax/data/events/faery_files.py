@@ -191,7 +191,9 @@ def _check_prophesee(
     decoder = make(path, _NO_SIZE, None)
   if sensor_size is None and decoder.dimensions == _NO_SIZE:
     raise UserError(
-      f'{path} does not say the size of its sensor: give sensor=(height, width)'
+      f'{path} does not say the size of its sensor: give sensor=(height, '
+      'width), on the command line as HEIGHTxWIDTH, such as '
+      '--config.data.sensor=720x1280'
     )
   if decoder.version not in _WORDS:
     source.fail('EVT 2.1 is not read, but EVT 2, EVT 3 and DAT are', 0)

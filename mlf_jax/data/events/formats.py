@@ -80,11 +80,11 @@ def parse_sensor(text: str) -> Sensor:
   """A sensor as it is written on the command line.
 
   Args:
-    text: 'HEIGHTxWIDTH', or a name, which stays as it is.
+    text: 'HEIGHTxWIDTH', also with a comma or in brackets, or a name, which
+      stays as it is.
   """
-  height, _, width = text.partition('x')
-  is_size = height.isdecimal() and width.isdecimal()
-  return (int(height), int(width)) if is_size else text
+  size = re.fullmatch(r'\(?\s*(\d+)\s*[x,]\s*(\d+)\s*\)?', text)
+  return (int(size[1]), int(size[2])) if size else text
 
 
 def read_aedat(

@@ -84,19 +84,22 @@ def read_header(path: pathlib.Path) -> tuple[tuple[int, int], bool]:
   """(height, width) of an image, and whether it is grey.
 
   Raises:
-    UserError: it cannot be read, or has more than 8 bits per pixel.
+    UserError: it cannot be read, or has more than 8 bits per colour.
   """
   try:
     with Image.open(path) as image:
+      mode = image.mode
+      # Pillow would cut 16 bits per colour to 8 without a word. The next call
+      # may decode the image, after which its tiles are gone.
+      has_16_bits = mode.startswith(('I', 'F')) or ';16' in repr(image.tile)
       # The camera may have been turned; only the header tells.
       is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) > 4
       size = image.size if is_turned else image.size[::-1]
-      mode = image.mode
   except _ERRORS as error:
     raise _cannot_read(path, error) from error
-  if mode.startswith(('I', 'F')):
+  if has_16_bits:
     raise UserError(
-      f'{path} has more than 8 bits per pixel (mode {mode}): convert it to 8 '
+      f'{path} has more than 8 bits per colour (mode {mode}): convert it to 8 '
       'bits, or hand arrays over with data.from_arrays'
     )
   return size, mode in _GREY

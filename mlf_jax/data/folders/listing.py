@@ -52,7 +52,7 @@ def find_files(
       class.
   """
   if not root.is_dir():
-    raise UserError(f'config.data.dir {root} is no folder')
+    raise UserError(f'config.data.dir {root} is no folder, and no .npz file')
   class_names, suffixes = _subfolders(root / 'train'), suffixes_of[kind]
   if not class_names:
     raise UserError(
@@ -76,7 +76,8 @@ def find_files(
       hint = ''
       for other, of_other in suffixes_of.items():
         if any(path.suffix.lower() in of_other for path in others):
-          hint = f', but {other}: use --config=folder:{other}'
+          variant = '' if other == 'images' else f':{other}'
+          hint = f', but {other}: use --config=folder{variant}'
       raise UserError(
         f'{empty} holds no {kind} ({", ".join(sorted(suffixes))}){hint}'
       )

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import pathlib
+import re
 import warnings
 from collections.abc import Callable
 
@@ -37,8 +38,8 @@ def load_images(options: LoadOptions) -> Dataset:
     UserError: a file or folder is missing, cannot be read, or does not fit to
       the others.
   """
-  height, width = options.size
-  if bool(height) != bool(width):
+  size = options.size
+  if len(size) != 2 or bool(size[0]) != bool(size[1]):
     raise UserError(
       f'config.data.size must be (height, width), both or none 0, got '
       f'{options.size}'
@@ -46,6 +47,7 @@ def load_images(options: LoadOptions) -> Dataset:
 
   def prepare(listings):
     shape = images.sample_shape(listings, options.size)
+    _warn_of_large(shape)
     return shape, lambda files, start: images.decode(files, shape, start)
 
   return _load(options, 'images', repr(options.size), prepare)
@@ -71,6 +73,7 @@ def load_recordings(options: LoadOptions) -> Dataset:
 
   def prepare(listings):
     shape = recordings.sample_shape(listings['train'], frames, sensor)
+    _warn_of_large(shape)
     return shape, lambda files, start: recordings.decode(
       files, shape, frames, sensor, start
     )
@@ -103,11 +106,11 @@ def _load(
   root = pathlib.Path(options.data_dir).expanduser()
   archive = arrays.find_arrays(root)
   if archive is not None:
-    folder = archive.parent / 'decoded'
+    folder, name = archive.parent / 'decoded', archive.stem
     parts, key = _of_arrays(archive, folder, kind)
     class_names = ()
   else:
-    folder = root / 'decoded'
+    folder, name = root / 'decoded', root.resolve().name
     class_names, listings = listing.find_files(root, kind, _SUFFIXES)
     parts = _of_files(listings, folder, settings, prepare)
     key = ''.join(files.key for files in listings.values())
@@ -120,11 +123,28 @@ def _load(
       'test': splits.chosen(parts['train'], is_test),
     }
     split_name = f'{split_name}-{TEST_SHARE:.0%}'
-  dataset = _with_known_scaling(
-    parts, class_names, folder, f'{key} {settings} {split_name}'
-  )
-  _warn_of_large(dataset.sample_shape)
-  return dataclasses.replace(dataset, **parts, split_name=split_name)
+  try:
+    dataset = _with_known_scaling(
+      parts, class_names, folder, f'{key} {settings} {split_name}'
+    )
+  except UserError as error:
+    # Of arrays in a file; what files hold has been checked.
+    text = re.sub(r'(train|test)_(images|labels)', _name_in_file, str(error))
+    raise UserError(f'{archive or root}: {text}') from None
+  train_labels = parts['train'].labels
+  counts = np.bincount(train_labels, minlength=dataset.num_classes)
+  if not counts.all():
+    warnings.warn(
+      f'class {np.argmin(counts)} of {dataset.num_classes} has no training '
+      'samples; labels count from 0',
+      stacklevel=2,
+    )
+  return dataclasses.replace(dataset, **parts, name=name, split_name=split_name)
+
+
+def _name_in_file(match):
+  """Name of an array in a `.npz` file for that of an argument."""
+  return ('x_' if match[2] == 'images' else 'y_') + match[1]
 
 
 def _of_files(listings, folder, settings, prepare) -> dict[str, Split]:
@@ -187,7 +207,6 @@ def _with_known_scaling(parts, class_names, folder, key) -> Dataset:
     test.labels,
     num_classes=len(class_names) or None,
     class_names=class_names,
-    name=folder.parent.name,
     **scaling,
   )
   if not scaling:

@@ -1,5 +1,6 @@
 """Makes frames of recording files."""
 
+import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ import numpy as np
 
 from mlf_jax.data.decoded import Samples
 from mlf_jax.data.events.any_recording import SUFFIXES as _SUFFIXES
-from mlf_jax.data.events.any_recording import frames_of_file
+from mlf_jax.data.events.any_recording import frames_of_file, recording_pieces
 from mlf_jax.data.events.formats import Sensor
 from mlf_jax.data.events.frames import FrameSpec
 from mlf_jax.data.folders.listing import Listing
@@ -17,6 +18,7 @@ from mlf_jax.errors import UserError
 SUFFIXES = frozenset(_SUFFIXES)
 # Recordings whose frames are stored at once.
 _BATCH = 16
+_MOST_BYTES = 10**9
 
 
 def sample_shape(
@@ -25,9 +27,19 @@ def sample_shape(
   """Shape of the frames of the first recording, (time, height, width, 2).
 
   Raises:
-    UserError: the file cannot be read, or its sensor is not known.
+    UserError: the file cannot be read, its sensor is not known, or the frames
+      of one recording would take more than a gigabyte.
   """
-  return frames_of_file(listing.paths[0], frames, sensor).shape
+  path = listing.paths[0]
+  piece = next(recording_pieces(path, sensor))
+  shape = frames.shape(piece.sensor_size)
+  if math.prod(shape) > _MOST_BYTES:
+    raise UserError(
+      f'the frames of {path} would take {math.prod(shape) / 1e9:.0f} GB, '
+      f'{shape[1]} x {shape[2]} pixels at {shape[0]} timesteps: '
+      '--config.data.downsample or --config.data.crop makes them smaller'
+    )
+  return shape
 
 
 def decode(

@@ -1,7 +1,9 @@
 """A folder of images by class: what is read, refused, and kept safe."""
 
 import pathlib
+import struct
 import tracemalloc
+import zlib
 
 import numpy as np
 import PIL.Image
@@ -102,7 +104,8 @@ def test_images_of_several_sizes_are_resized_if_asked(tmp_path):
   dataset = load(tmp_path, size=(4, 8))
   assert dataset.sample_shape == (4, 8, 3)
   assert (dataset.train.images[-1] == 77).all()
-  assert 'both or none 0' in error_of(tmp_path, size=(4, 0))
+  for size in ((4, 0), (4,)):
+    assert 'both or none 0' in error_of(tmp_path, size=size)
 
 
 def test_a_turned_camera_is_turned_back(tmp_path):
@@ -139,7 +142,7 @@ def test_other_files_are_left_out_with_a_warning(tmp_path):
     ),
     (
       lambda d: PIL.Image.new('I;16', (5, 6)).save(d / 'train/cat/000.png'),
-      'train/cat/000.png has more than 8 bits per pixel',
+      'train/cat/000.png has more than 8 bits per colour',
     ),
   ],
   ids=range(5),
@@ -149,6 +152,27 @@ def test_what_is_wrong_is_named(tmp_path, spoil, message):
   spoil(tmp_path)
   assert message in error_of(tmp_path)
   assert not list(tmp_path.glob('decoded/train-*'))
+
+
+def test_16_bits_per_colour_are_refused(tmp_path):
+  trees.write_images(tmp_path, DIVIDED)
+  path = tmp_path / 'train' / 'cat' / '000.png'
+
+  def chunk(kind, content):
+    whole = kind + content
+    return struct.pack(
+      f'>I{len(whole)}sI', len(content), whole, zlib.crc32(whole)
+    )
+
+  header = struct.pack('>IIBBBBB', 5, 6, 16, 2, 0, 0, 0)
+  rows = zlib.compress(bytes(6 * (1 + 5 * 6)))
+  path.write_bytes(
+    b'\x89PNG\r\n\x1a\n'
+    + chunk(b'IHDR', header)
+    + chunk(b'IDAT', rows)
+    + chunk(b'IEND', b'')
+  )
+  assert 'more than 8 bits per colour' in error_of(tmp_path)
 
 
 def test_a_damaged_file_in_the_middle_leaves_nothing_half_written(tmp_path):
