@@ -355,7 +355,7 @@ def test_a_graph_from_elsewhere_is_refused():
 
 def outputs_in_time(importer, graph, frames):
   """Output of a graph as a simulator reads it, [time, batch, ...]."""
-  import torch
+  torch = pytest.importorskip('torch')
 
   network, state = pytest.importorskip(importer).import_from_nir(graph), None
   outputs = []
