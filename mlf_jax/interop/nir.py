@@ -87,7 +87,7 @@ def to_nir(
     UserError: NIR is missing, the network cannot be described, the variables
       are not its own or hold NaN, or another argument is outside its range.
   """
-  library = _library()
+  nir = _import_nir()
   _require_describable(model, variables, input_shape)
   if decay_rule not in DECAY_RULES:
     raise UserError(
@@ -109,17 +109,15 @@ def to_nir(
   if taken := sorted(own.keys() & (metadata or {}).keys()):
     raise UserError(f'metadata must not hold {taken}, which is set here')
 
-  graph = _Graph(library, model, variables, dt, decay_rule)
+  graph = _Graph(nir, model, variables, dt, decay_rule)
   height, width, channels = input_shape
-  x = graph.add(
-    'input', library.Input(np.array([channels, height, width])), None
-  )
+  x = graph.add('input', nir.Input(np.array([channels, height, width])), None)
   x = x._replace(shape=(channels, height, width))
   x = graph.normalized(x, scale, mean, std)
   describe = _resnet if isinstance(model, SpikingResNet) else _vgg
   x = describe(graph, model, x)
-  graph.add('output', library.Output(np.array(x.shape)), x)
-  return library.NIRGraph(
+  graph.add('output', nir.Output(np.array(x.shape)), x)
+  return nir.NIRGraph(
     graph.nodes, graph.edges, metadata={**own, **(metadata or {})}
   )
 
@@ -139,11 +137,11 @@ def from_nir(graph: 'nir.NIRGraph') -> tuple[nn.Module, dict]:
   Raises:
     UserError: the graph is none that `to_nir` writes.
   """
-  library = _library()
+  nir = _import_nir()
   about = graph.metadata
   try:
     model = _described(about['mlf_jax'], _NORMALIZE in graph.nodes)
-    (entry,) = (n for n in graph.nodes.values() if type(n) is library.Input)
+    (entry,) = (n for n in graph.nodes.values() if type(n) is nir.Input)
     channels, height, width = map(int, entry.input_type['input'])
     input_shape = (height, width, channels)
     variables = _variables(graph.nodes, model, input_shape)
@@ -193,10 +191,10 @@ def export_nir(
   graph = to_nir(model, variables, input_shape, **options)
   if not path.parent.is_dir():
     raise UserError(f'no such folder: {path.parent}')
-  write_atomically(path, lambda part: _library().write(part, graph))
+  write_atomically(path, lambda part: _import_nir().write(part, graph))
 
 
-def _library() -> ModuleType:
+def _import_nir() -> ModuleType:
   """The package `nir`."""
   try:
     import nir
@@ -279,9 +277,9 @@ class _Signal(NamedTuple):
 class _Graph:
   """A graph under construction, and what its nodes are made from."""
 
-  def __init__(self, library, model, variables, dt, decay_rule):
+  def __init__(self, nir, model, variables, dt, decay_rule):
     self.nodes, self.edges = {}, []
-    self.library, self.unit = library, model.unit
+    self.nir, self.unit = nir, model.unit
     self.make = LayerFactory.for_network(model)
     self.dtype = np.dtype(self.make.param_dtype)
     self.variables = {path[:-1]: {} for path in _flat(variables)}
@@ -311,7 +309,7 @@ class _Graph:
   def conv2d(self, x, name, weight, bias, stride=1):
     """Convolution that keeps height and width, but for the stride."""
     features, _, size, _ = weight.shape
-    node = self.library.Conv2d(
+    node = self.nir.Conv2d(
       input_shape=x.shape[1:],
       weight=weight.astype(self.dtype),
       stride=stride,
@@ -380,16 +378,16 @@ class _Graph:
         'v_reset': full(0),
       }
       if self.unit.decay == 1:
-        node = self.library.IF(**neuron)
+        node = self.nir.IF(**neuron)
       else:
-        node = self.library.LIF(tau=full(self.tau), v_leak=full(0), **neuron)
+        node = self.nir.LIF(tau=full(self.tau), v_leak=full(0), **neuron)
       name = '_'.join((*path, f'level{level}'))
       sources += self.add(name, node, x).sources
     return _Signal(sources, x.shape)
 
   def average(self, x, name, window):
     """Average over windows of the image that do not overlap."""
-    node = self.library.AvgPool2d(
+    node = self.nir.AvgPool2d(
       kernel_size=np.array(window),
       stride=np.array(window),
       padding=np.array((0, 0)),
@@ -403,7 +401,7 @@ class _Graph:
     """Features of an image of one pixel, in the order of the channels."""
     # Dimensions that are counted from the end are the same with and without a
     # batch in front: importers disagree about the batch.
-    node = self.library.Flatten(
+    node = self.nir.Flatten(
       {'input': np.array(x.shape)}, start_dim=-3, end_dim=-1
     )
     return self.add(name, node, x, (math.prod(x.shape),))
@@ -411,7 +409,7 @@ class _Graph:
   def dense(self, x, name):
     """Dense layer."""
     params = self.variables['params', name]
-    node = self.library.Affine(
+    node = self.nir.Affine(
       weight=np.ascontiguousarray(params['kernel'].T.astype(self.dtype)),
       bias=params['bias'].astype(self.dtype),
     )
@@ -540,7 +538,7 @@ def _difference(one, other):
 
 
 def _alike(one, other):
-  """Whether two nodes are the same, but for rounding and metadata."""
+  """Returns True if two nodes are equal, except for rounding and metadata."""
   return one['type'] == other['type'] and all(
     np.shape(value) == np.shape(other[key])
     and np.allclose(value, other[key], rtol=1e-5, atol=1e-6)
