@@ -38,18 +38,7 @@ _FIELDS = {
   'validation': 'data.validation',
 }
 # Sections and fields that the parameter `config` may set, those above apart.
-_SETTABLE = (
-  'augment',
-  'ema_decay',
-  'label_smoothing',
-  'loss',
-  'max_skipped_steps',
-  'memory',
-  'model',
-  'optimizer',
-  'schedule',
-  'unit',
-)
+_SETTABLE = (*in_memory.PROGRAM_FIELDS, 'schedule')
 # Checks of scikit-learn: finite numbers, at least one sample.
 _CHECKS = {'dtype': (np.float32, np.uint8), 'allow_nd': True}
 

@@ -24,8 +24,9 @@ from mlf_jax.training.optimizer import make_optimizer, make_schedule
 from mlf_jax.training.state import TrainState, init_state
 from mlf_jax.training.step import train_step
 
-# What the programs depend on, besides the shapes of their inputs.
-_OF_THE_PROGRAMS = (
+# Sections and fields of a configuration that the compiled programs depend on,
+# besides the shapes of their inputs.
+PROGRAM_FIELDS = (
   'augment',
   'ema_decay',
   'label_smoothing',
@@ -98,7 +99,7 @@ def programs(
   Raises:
     UserError: an attribute of the network or of its unit is wrong.
   """
-  fixed = {name: config[name] for name in _OF_THE_PROGRAMS}
+  fixed = {name: config[name] for name in PROGRAM_FIELDS}
   fixed = ml_collections.ConfigDict(fixed).to_dict()
   del fixed['optimizer']['learning_rate'], fixed['optimizer']['weight_decay']
   fixed = ml_collections.FrozenConfigDict(fixed)
