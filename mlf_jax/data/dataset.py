@@ -118,7 +118,7 @@ class Dataset:
 
   @property
   def preprocessing(self) -> Preprocessing:
-    """What a network has to know about the data set."""
+    """Shape, scaling and class names of the samples, for a network."""
     return Preprocessing(
       self.sample_shape,
       self.num_classes,

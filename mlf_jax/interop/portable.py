@@ -31,23 +31,23 @@ class StepByStep(SpikingUnit):
 
   @property
   def norm_threshold(self):
-    """That of the unit."""
+    """Returns the threshold that the replaced unit has."""
     return self.unit.norm_threshold
 
   def learned(self, shape):
-    """Those of the unit."""
+    """Returns the learned parameters of the replaced unit."""
     return self.unit.learned(shape)
 
   def output_range(self, input_range=None):
-    """That of the unit."""
+    """Returns the output range of the replaced unit."""
     return self.unit.output_range(input_range)
 
   def init_state(self, parameters, shape, dtype):
-    """That of the unit."""
+    """Returns the initial state of the replaced unit."""
     return self.unit.init_state(parameters, shape, dtype)
 
   def step(self, parameters, state, x_t):
-    """That of the unit."""
+    """Advances the replaced unit by one timestep."""
     return self.unit.step(parameters, state, x_t)
 
 

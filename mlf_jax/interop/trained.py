@@ -68,7 +68,7 @@ class TrainedNetwork:
 
   @property
   def frames(self) -> FrameSpec | None:
-    """How recordings become frames; None for images and for own arrays."""
+    """Specification of frames; None if no recordings were trained on."""
     return configured_data.load_options(self.config).frames
 
   @property

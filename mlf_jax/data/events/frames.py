@@ -68,7 +68,7 @@ class FrameSpec:
       require_positive_integers(crop=self.crop)
       if not is_pair:
         raise UserError(f'crop must be (height, width), got {self.crop!r}')
-    # Of a list, as JSON has it, there is no hash.
+    # JSON gives a list, which cannot be hashed.
     object.__setattr__(self, 'crop', tuple(self.crop))
     if (self.binning == 'window') != bool(self.window_us):
       raise UserError(

@@ -128,7 +128,8 @@ def _load(
       parts, class_names, folder, f'{key} {settings} {split_name}'
     )
   except UserError as error:
-    # Of arrays in a file; what files hold has been checked.
+    # Only arrays of a .npz file can be wrong here: other files were checked
+    # when they were decoded.
     text = re.sub(r'(train|test)_(images|labels)', _name_in_file, str(error))
     raise UserError(f'{archive or root}: {text}') from None
   train_labels = parts['train'].labels
