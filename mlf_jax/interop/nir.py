@@ -18,7 +18,7 @@ import os
 import pathlib
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import flax.traverse_util
@@ -28,8 +28,9 @@ import numpy as np
 
 from mlf_jax.data.io import write_atomically
 from mlf_jax.errors import UserError, require_positive_integers
+from mlf_jax.interop import nir_graph
 from mlf_jax.layers import MLF, LayerFactory, TDBatchNorm
-from mlf_jax.models import BLOCKS, SpikingResNet, SpikingVGG
+from mlf_jax.models import SpikingResNet, SpikingVGG
 
 DECAY_RULES = ('euler', 'exponential')
 _NETWORKS = {cls.__name__: cls for cls in (SpikingResNet, SpikingVGG)}
@@ -42,7 +43,6 @@ _DESCRIBED = (
   'residual',
   'shortcut',
 )
-_NORMALIZE = 'normalize'
 
 
 def to_nir(
@@ -109,13 +109,12 @@ def to_nir(
   if taken := sorted(own.keys() & (metadata or {}).keys()):
     raise UserError(f'metadata must not hold {taken}, which is set here')
 
-  graph = _Graph(nir, model, variables, dt, decay_rule)
+  graph = nir_graph.Graph(nir, model, variables, dt, decay_rule)
   height, width, channels = input_shape
   x = graph.add('input', nir.Input(np.array([channels, height, width])), None)
   x = x._replace(shape=(channels, height, width))
   x = graph.normalized(x, scale, mean, std)
-  describe = _resnet if isinstance(model, SpikingResNet) else _vgg
-  x = describe(graph, model, x)
+  x = nir_graph.add_network(graph, model, x)
   graph.add('output', nir.Output(np.array(x.shape)), x)
   return nir.NIRGraph(
     graph.nodes, graph.edges, metadata={**own, **(metadata or {})}
@@ -140,7 +139,7 @@ def from_nir(graph: 'nir.NIRGraph') -> tuple[nn.Module, dict]:
   nir = _import_nir()
   about = graph.metadata
   try:
-    model = _described(about['mlf_jax'], _NORMALIZE in graph.nodes)
+    model = _described(about['mlf_jax'], nir_graph.NORMALIZE in graph.nodes)
     (entry,) = (n for n in graph.nodes.values() if type(n) is nir.Input)
     channels, height, width = map(int, entry.input_type['input'])
     input_shape = (height, width, channels)
@@ -229,8 +228,8 @@ def _require_describable(model, variables, input_shape):
       f'got {input_shape}'
     )
   require_positive_integers(input_shape=tuple(input_shape))
-  wanted = _flat(_shapes(model, input_shape))
-  given = _flat(variables)
+  wanted = nir_graph.flat(_shapes(model, input_shape))
+  given = nir_graph.flat(variables)
   for path in wanted | given:
     needed, found = (
       np.shape(leaves[path]) if path in leaves else 'nothing'
@@ -248,216 +247,8 @@ def _require_describable(model, variables, input_shape):
 def _shapes(model, input_shape):
   """Shapes and dtypes of the variables of a network."""
   image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-  with _precision_of(LayerFactory.for_network(model).param_dtype):
+  with nir_graph.precision_of(LayerFactory.for_network(model).param_dtype):
     return jax.eval_shape(model.init, jax.random.key(0), image)
-
-
-def _precision_of(dtype):
-  """Context in which JAX computes in float64 if that is the dtype."""
-  return jax.enable_x64(dtype == np.float64)
-
-
-def _flat(variables):
-  """Leaves by path, (collection, *modules, name)."""
-  return flax.traverse_util.flatten_dict(
-    {k: variables[k] for k in ('params', 'batch_stats') if k in variables}
-  )
-
-
-class _Signal(NamedTuple):
-  """The sum of the outputs of some nodes."""
-
-  sources: tuple[str, ...]
-  shape: tuple[int, ...]  # [channel, height, width] or [feature].
-
-  def __add__(self, other):
-    return _Signal(self.sources + other.sources, self.shape)
-
-
-class _Graph:
-  """A graph under construction, and what its nodes are made from."""
-
-  def __init__(self, nir, model, variables, dt, decay_rule):
-    self.nodes, self.edges = {}, []
-    self.nir, self.unit = nir, model.unit
-    self.make = LayerFactory.for_network(model)
-    self.dtype = np.dtype(self.make.param_dtype)
-    self.variables = {path[:-1]: {} for path in _flat(variables)}
-    for path, leaf in _flat(variables).items():
-      self.variables[path[:-1]][path[-1]] = np.asarray(leaf)
-    decay = self.unit.decay
-    self.r = 1 / dt if decay == 1 else 1 / (1 - decay)
-    if decay < 1:
-      # Under the Euler rule, tau / dt is this same resistance.
-      euler = decay_rule == 'euler'
-      self.tau = dt * self.r if euler else -dt / math.log(decay)
-
-  def add(self, name, node, x, shape=None):
-    """Adds a node that reads `x`; returns its output."""
-    self.nodes[name] = node
-    self.edges += [(source, name) for source in (x.sources if x else ())]
-    return _Signal((name,), shape or (x.shape if x else ()))
-
-  def convolution(self, x, path, norm, stride=1):
-    """Convolution `path` with the normalisation `norm` folded into it."""
-    params = self.variables['params', *path]
-    mean, scale, bias = self.coefficients(norm, params['kernel'].shape[-1])
-    weight = params['kernel'].transpose(3, 2, 0, 1) * scale[:, None, None, None]
-    bias = bias + (params.get('bias', 0) - mean) * scale
-    return self.conv2d(x, '_'.join(path), weight, bias, stride)
-
-  def conv2d(self, x, name, weight, bias, stride=1):
-    """Convolution that keeps height and width, but for the stride."""
-    features, _, size, _ = weight.shape
-    node = self.nir.Conv2d(
-      input_shape=x.shape[1:],
-      weight=weight.astype(self.dtype),
-      stride=stride,
-      padding=size // 2,
-      dilation=1,
-      groups=1,
-      bias=bias.astype(self.dtype),
-    )
-    sides = (-(-side // stride) for side in x.shape[1:])
-    return self.add(name, node, x, (features, *sides))
-
-  def coefficients(self, path, channels, **attributes):
-    """Coefficients of a normalisation in evaluation, in float64."""
-    variables = {
-      collection: self.variables[collection, *path]
-      for collection in ('params', 'batch_stats')
-      if (collection, *path) in self.variables
-    }
-    with _precision_of(self.dtype):
-      affine = self.make.norm(**attributes).apply(
-        variables,
-        jnp.zeros((1, channels), self.dtype),
-        use_running_average=True,
-        method='coefficients',
-      )
-    return tuple(np.asarray(value, np.float64) for value in affine)
-
-  def normalized(self, x, scale, mean, std):
-    """Normalised input.
-
-    A convolution of its own: its offset cannot be folded into the next one,
-    which pads with zeros after the normalisation.
-    """
-    channels = x.shape[0]
-    try:
-      scale, mean, std = (
-        np.broadcast_to(np.asarray(value, np.float64), channels)
-        for value in (scale, mean, std)
-      )
-    except ValueError:
-      raise UserError(
-        f'scale, mean and std must be one number or {channels}, one per channel'
-      ) from None
-    if not ((scale > 0) & (std > 0) & np.isfinite(scale * std + mean)).all():
-      raise UserError(
-        'scale and std must be positive and finite, and mean finite, got '
-        f'scale {scale.tolist()}, mean {mean.tolist()}, std {std.tolist()}'
-      )
-    factor, offset = 1 / (scale * std), -mean / std
-    if ('batch_stats', 'bn0') in self.variables:
-      mean, scale, _ = self.coefficients(('bn0',), channels, affine=False)
-      factor, offset = factor * scale, (offset - mean) * scale
-    if (factor == 1).all() and (offset == 0).all():
-      return x
-    weight = np.diag(factor)[:, :, None, None]
-    return self.conv2d(x, _NORMALIZE, weight, offset)
-
-  def units(self, x, *path):
-    """Spiking units: one neuron per level, all of which read `x`."""
-    full = lambda value: np.full(x.shape, value, self.dtype)
-    sources = ()
-    for level, threshold in enumerate(self.unit.thresholds, 1):
-      neuron = {
-        'r': full(self.r),
-        'v_threshold': full(threshold),
-        'v_reset': full(0),
-      }
-      if self.unit.decay == 1:
-        node = self.nir.IF(**neuron)
-      else:
-        node = self.nir.LIF(tau=full(self.tau), v_leak=full(0), **neuron)
-      name = '_'.join((*path, f'level{level}'))
-      sources += self.add(name, node, x).sources
-    return _Signal(sources, x.shape)
-
-  def average(self, x, name, window):
-    """Average over windows of the image that do not overlap."""
-    node = self.nir.AvgPool2d(
-      kernel_size=np.array(window),
-      stride=np.array(window),
-      padding=np.array((0, 0)),
-    )
-    sides = (
-      side // step for side, step in zip(x.shape[1:], window, strict=True)
-    )
-    return self.add(name, node, x, (x.shape[0], *sides))
-
-  def flatten(self, x, name):
-    """Features of an image of one pixel, in the order of the channels."""
-    # Dimensions that are counted from the end are the same with and without a
-    # batch in front: importers disagree about the batch.
-    node = self.nir.Flatten(
-      {'input': np.array(x.shape)}, start_dim=-3, end_dim=-1
-    )
-    return self.add(name, node, x, (math.prod(x.shape),))
-
-  def dense(self, x, name):
-    """Dense layer."""
-    params = self.variables['params', name]
-    node = self.nir.Affine(
-      weight=np.ascontiguousarray(params['kernel'].T.astype(self.dtype)),
-      bias=params['bias'].astype(self.dtype),
-    )
-    return self.add(name, node, x, params['bias'].shape)
-
-
-def _resnet(graph, model, x):
-  """Adds the nodes of a `SpikingResNet`; returns its logits."""
-  ends = model.shortcut or BLOCKS[model.residual].default_shortcut
-  x = graph.units(graph.convolution(x, ('conv1',), ('bn1',)), 'units1')
-  for stage, (size, features) in enumerate(
-    zip(model.stage_sizes, model.widths, strict=True)
-  ):
-    for i in range(size):
-      name, stride = f'layer{stage + 1}_{i}', 1 if i or not stage else 2
-      shortcut = x
-      if stride != 1 or x.shape[0] != features:
-        shortcut = graph.convolution(
-          x, (name, 'shortcut_conv'), (name, 'shortcut_bn'), stride=stride
-        )
-        if ends == 'mlf':
-          shortcut = graph.units(shortcut, name, 'shortcut_units')
-      x = graph.convolution(x, (name, 'conv1'), (name, 'bn1'), stride=stride)
-      x = graph.units(x, name, 'units1')
-      x = graph.convolution(x, (name, 'conv2'), (name, 'bn2'))
-      if model.residual == 'ds':
-        x = graph.units(x, name, 'units2') + shortcut
-      else:
-        x = graph.units(x + shortcut, name, 'units2')
-  x = graph.average(x, 'pool', x.shape[1:])
-  return graph.dense(graph.flatten(x, 'flatten'), 'voting')
-
-
-def _vgg(graph, model, x):
-  """Adds the nodes of a `SpikingVGG`; returns its logits."""
-  index = 0
-  for group in model.widths:
-    for _ in group:
-      name = f'feature{index}'
-      x = graph.convolution(x, (f'{name}_conv',), (f'{name}_bn',))
-      x = graph.units(x, f'{name}_units')
-      index += 1
-    x = graph.average(x, f'feature{index}_pool', (2, 2))
-    index += 1
-  x = graph.flatten(x, 'flatten')
-  for name in ('classifier0', 'classifier3'):
-    x = graph.units(graph.dense(x, name), f'{name}_units')
-  return graph.dense(x, 'classifier6')
 
 
 def _description(model):
@@ -494,10 +285,10 @@ def _variables(nodes, model, input_shape):
   """Variables with which the network computes what the nodes compute."""
   threshold, epsilon = model.unit.norm_threshold, TDBatchNorm.epsilon
   flat = {}
-  for path, leaf in _flat(_shapes(model, input_shape)).items():
+  for path, leaf in nir_graph.flat(_shapes(model, input_shape)).items():
     *scope, module, name = path[1:]
     if module == 'bn0':
-      node = nodes[_NORMALIZE]
+      node = nodes[nir_graph.NORMALIZE]
       factor = np.diag(node.weight[:, :, 0, 0]).astype(np.float64)
       value = {
         'mean': -node.bias / factor,

@@ -20,9 +20,10 @@ from mlf_jax.data.preprocessing import Preprocessing
 from mlf_jax.interop.nir import export_nir, from_nir, to_nir
 from mlf_jax.layers import MLF, SpikingUnit, SpikingUnits
 from tests import quick
-from tests.interop import nir_interpreter
 
 nir = pytest.importorskip('nir')
+# It imports the package too.
+from tests.interop import nir_interpreter  # noqa: E402
 
 TINY = models.SpikingResNet((1,), (1,), 2, time_steps=2)
 # Relative to the largest possible difference of spikes, and of classes.
