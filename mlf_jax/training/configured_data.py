@@ -52,6 +52,29 @@ def load_options(config: ml_collections.ConfigDict) -> data.LoadOptions:
   )
 
 
+def own_samples(
+  config: ml_collections.ConfigDict, dataset: data.Dataset | None = None
+) -> data.Dataset | None:
+  """Opens the user's own samples, once for all that follows.
+
+  Args:
+    config: the configuration.
+    dataset: arrays of the user's own, if the configuration is for them.
+
+  Returns:
+    The arrays, or the samples of the folder that the configuration names; None
+    for a data set that its name describes.
+
+  Raises:
+    UserError: the folder cannot be read, or arrays came with it.
+  """
+  if data.DATASETS[config.data.name].source != 'folder':
+    return dataset
+  if dataset is not None:
+    raise _not_for_arrays(config.data.name)
+  return _load_named(config)
+
+
 def sample_spec(
   config: ml_collections.ConfigDict, dataset: data.Dataset | None = None
 ) -> tuple[tuple[int, ...], int]:
@@ -62,7 +85,7 @@ def sample_spec(
 
   Args:
     config: the configuration.
-    dataset: arrays of the user's own, if the configuration is for them.
+    dataset: what `own_samples` returned, or arrays of the user's own.
 
   Raises:
     UserError: configuration and data set do not match, or an augmentation is
@@ -82,12 +105,8 @@ def sample_spec(
       'train(config, dataset) or evaluate(workdir, dataset=dataset) with a '
       'dataset of data.from_arrays(...)'
     )
-  if entry.source != 'arrays' and dataset is not None:
-    raise UserError(
-      f'config.data.name is {name!r}, which is loaded by its name; a dataset '
-      "of one's own needs a configuration of default_config(data='arrays') or "
-      "default_config(data='frame_arrays')"
-    )
+  if entry.source == 'name' and dataset is not None:
+    raise _not_for_arrays(name)
   if num_classes is None or shape is None:
     dataset = dataset or _load_named(config)
     shape, num_classes = dataset.sample_shape, dataset.num_classes
@@ -106,6 +125,14 @@ def sample_spec(
     )
   _check_augmentation(config, entry, shape)
   return shape, num_classes
+
+
+def _not_for_arrays(name) -> UserError:
+  return UserError(
+    f'config.data.name is {name!r}, which is loaded by its name; a dataset '
+    "of one's own needs a configuration of default_config(data='arrays') or "
+    "default_config(data='frame_arrays')"
+  )
 
 
 def _check_augmentation(config, entry, shape):
@@ -177,7 +204,6 @@ def with_digest(
   """
   if 'digest' not in config.data:
     return config
-  dataset = dataset or _load_named(config)
   hashes = dataset.train.split_hash, dataset.test.split_hash
   scaling = dataset.scale, dataset.mean, dataset.std
   parts = (*hashes, dataset.num_classes, *scaling)

@@ -117,6 +117,9 @@ def _train(config, dataset, workdir):
     | {f'the version of {name}': v for name, v in _versions().items()}
   )
   config_lib.validate(config, parallel.num_devices)
+  dataset = processes.on_all(
+    lambda: configured_data.own_samples(config, dataset)
+  )
   sample_shape, num_classes = configured_data.sample_spec(config, dataset)
   model = config_lib.build_model(config, num_classes, AXIS)
   config = configured_data.with_digest(config, dataset)
