@@ -86,7 +86,6 @@ class LayerFactory:
     stride: int = 1,
     *,
     input_range: Range | None = None,
-    in_loop: bool = False,
     **attributes,
   ) -> nn.Conv:
     """Convolution that leaves height and width as they are, but for the stride.
@@ -98,7 +97,6 @@ class LayerFactory:
       kernel_size: height and width of the kernel, odd.
       stride: stride along height and width.
       input_range: range of the whole numbers that the input holds, or None.
-      in_loop: whether the convolution runs in a `jax.lax.scan`.
       **attributes: further attributes of `nn.Conv`.
     """
     if not isinstance(kernel_size, int) or kernel_size % 2 != 1:
@@ -112,7 +110,7 @@ class LayerFactory:
       kernel_size // 2,
       dtype=self.dtype,
       param_dtype=self.param_dtype,
-      conv_general_dilated=self.mode.convolution(input_range, in_loop),
+      conv_general_dilated=self.mode.convolution(input_range),
       **{'use_bias': False, 'kernel_init': he_normal} | attributes,
     )
 

@@ -26,20 +26,15 @@ class MemoryMode:
   narrow_inputs: bool
   rematerialise: bool
 
-  def convolution(
-    self, value_range: Range | None, in_loop: bool = False
-  ) -> Callable | None:
-    """Convolution for `nn.Conv(conv_general_dilated=...)`, None for JAX's own.
+  def convolution(self, value_range: Range | None) -> Callable:
+    """Convolution for `nn.Conv(conv_general_dilated=...)`.
 
     Args:
       value_range: range of the whole numbers that the input holds, or None.
-      in_loop: whether the convolution runs in a `jax.lax.scan`.
     """
     if not self.narrow_inputs:
       value_range = None
-    if value_range is None and not in_loop:
-      return None
-    return convolution_vjp.conv_general_dilated(value_range, in_loop)
+    return convolution_vjp.conv_general_dilated(value_range)
 
   def block_input(self, x: jax.Array, value_range: Range | None) -> jax.Array:
     """Input of a block, from what is kept of it."""

@@ -35,8 +35,6 @@ class ResidualBlock(nn.Module):
     shortcut: 'mlf': a projection ends in spiking units; 'norm': in the
       normalisation.
     input_range: range of the whole numbers that the input holds, or None.
-    in_loop: whether the block runs in a `jax.lax.scan`; it has no projection
-      then.
   """
 
   features: int
@@ -44,7 +42,6 @@ class ResidualBlock(nn.Module):
   make: LayerFactory
   shortcut: str
   input_range: Range | None = None
-  in_loop: bool = False
 
   # The shortcut of the published networks with this block.
   default_shortcut = 'mlf'
@@ -61,7 +58,7 @@ class ResidualBlock(nn.Module):
   def convolved_twice(self, x, train):
     """Result of conv2(units(bn1(conv1(x)))), the current of the last units."""
     make = self.make
-    conv = functools.partial(make.conv, self.features, 3, in_loop=self.in_loop)
+    conv = functools.partial(make.conv, self.features, 3)
     y = conv(self.stride, input_range=self.input_range, name='conv1')(x)
     y = make.normalized_units(make.norm(name='bn1'), y, train)
     return conv(input_range=make.unit.output_range(), name='conv2')(y)

@@ -192,9 +192,7 @@ class SpikingResNet(nn.Module):
     shortcut = self.shortcut or block.default_shortcut
     # One block stands for all: its input range is the widest, the last one's.
     for _ in names:
-      one = block(
-        features, 1, make, shortcut, value_range, in_loop=True, parent=None
-      )
+      one = block(features, 1, make, shortcut, value_range, parent=None)
       value_range = one.output_range(projects=False)
     policy = make.mode.scan_policy
     return apply_in_scan(self, names, one, policy, x, train), value_range

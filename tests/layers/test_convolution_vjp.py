@@ -1,0 +1,68 @@
+"""Gradients of convolutions, beside those that JAX derives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mlf_jax.layers import convolution_vjp
+
+LAYOUT = {'dimension_numbers': ('NHWC', 'HWIO', 'NHWC')}
+
+
+@pytest.mark.parametrize(
+  ('size', 'stride', 'padding', 'more'),
+  [
+    (3, 1, [(1, 1)] * 2, {}),
+    (3, 2, [(1, 1)] * 2, {}),
+    (3, 2, [(2, 0), (0, 3)], {}),
+    (1, 2, [(0, 0)] * 2, {}),
+    (5, 3, [(2, 2)] * 2, {}),
+    (3, 2, 'SAME', {}),
+    (3, 2, 'VALID', {}),
+    (3, 1, 'SAME', {'rhs_dilation': (2, 2)}),
+    (3, 1, 'SAME', {'feature_group_count': 3}),
+  ],
+)
+@pytest.mark.parametrize('samples', [0, 5, 6])
+def test_gradients_are_those_of_jax(
+  size, stride, padding, more, samples, monkeypatch
+):
+  # So few that six samples are read in turns of two or of three, five one by
+  # one.
+  monkeypatch.setattr(convolution_vjp, '_PATCHES', 3 * 90 * 9 * 3)
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(samples, 9, 10, 3))
+  channels = 3 // more.get('feature_group_count', 1)
+  kernel = rng.normal(size=(size, size, channels, 6))
+  settings = {**LAYOUT, **more}
+  cotangents = []
+  for conv in (
+    jax.lax.conv_general_dilated,
+    convolution_vjp.conv_general_dilated(None),
+  ):
+
+    def apply(x, kernel, conv=conv):
+      return conv(x, kernel, (stride, stride), padding, **settings)
+
+    with jax.enable_x64(True):
+      y, pull = jax.vjp(apply, jnp.array(x), jnp.array(kernel))
+      rng = np.random.default_rng(1)
+      cotangents.append(pull(jnp.array(rng.normal(size=y.shape))))
+  for expected, got in zip(*cotangents, strict=True):
+    assert got.dtype == np.float64
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
+
+
+def test_bfloat16_kernels_are_summed_in_float32(monkeypatch):
+  """A thousand ones one after the other would stop at 256 in bfloat16."""
+  monkeypatch.setattr(convolution_vjp, '_PATCHES', 1)
+  x = jnp.ones((1000, 1, 1, 1), jnp.bfloat16)
+  kernel = jnp.ones((1, 1, 1, 1), jnp.bfloat16)
+  conv = convolution_vjp.conv_general_dilated(None)
+  _, pull = jax.vjp(
+    lambda kernel: conv(x, kernel, (1, 1), 'SAME', **LAYOUT), kernel
+  )
+  (d_kernel,) = pull(jnp.ones_like(x))
+  assert d_kernel.dtype == jnp.bfloat16
+  assert float(d_kernel[0, 0, 0, 0]) == 1000
