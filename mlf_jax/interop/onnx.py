@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import pathlib
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -56,8 +57,12 @@ def export_onnx(
   samples = jax.ShapeDtypeStruct(
     (batch, *preprocessing.sample_shape), jnp.dtype(preprocessing.dtype)
   )
-  # It prints about its work.
-  with contextlib.redirect_stdout(io.StringIO()):
+  # It prints about its work, and asks JAX for dtypes of NumPy's promotion.
+  with (
+    contextlib.redirect_stdout(io.StringIO()),
+    warnings.catch_warnings(),
+  ):
+    warnings.filterwarnings('ignore', 'Explicitly requested dtype')
     model = jax2onnx.to_onnx(
       function,
       [samples],

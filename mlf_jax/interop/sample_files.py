@@ -41,14 +41,14 @@ def read_samples(
   if suffix == '.npy':
     samples = _read_array(path)
     if samples.dtype.names is None:
-      if samples.ndim == len(shape):
-        samples = samples[np.newaxis]
-      if samples.shape[1:] != shape:
+      one = samples.ndim == len(shape)
+      batch = samples[np.newaxis] if one else samples
+      if batch.shape[1:] != shape:
         raise UserError(
           f'{path} has shape {samples.shape}; the network takes samples of '
           f'shape {shape}, one or a batch of them'
         )
-      return samples
+      return batch
   if suffix not in SUFFIXES:
     known = sorted({*images.SUFFIXES, *SUFFIXES})
     raise UserError(f'{path} is of no known kind: {", ".join(known)}')

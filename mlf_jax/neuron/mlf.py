@@ -247,6 +247,11 @@ def run(
   """
   x = jnp.asarray(x)
   require_floating(x=x)
+  if x.ndim > 0 and not isinstance(x.shape[0], int):
+    raise UserError(
+      f'the number of timesteps must be a fixed number, got {x.shape[0]!s} '
+      'of a symbolic shape; other sizes may be symbolic'
+    )
   if x.ndim < 1 or x.shape[0] < 1:
     raise UserError(
       f'the current needs a time axis of at least 1, [time, ...]; got {x.shape}'

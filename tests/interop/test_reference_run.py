@@ -1,13 +1,19 @@
 """Published weights as a run, and a run as published weights."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from mlf_jax import load
+from mlf_jax import UserError, layers, load
 from mlf_jax.__main__ import main
 from mlf_jax.interop import torch as reference
+from mlf_jax.interop.reference_run import export_reference
+from mlf_jax.layers import NORMALIZATIONS
+from mlf_jax.models import BLOCKS
 from mlf_jax.training.config import build_model
 from tests import quick
+from tests.interop import networks
 from tests.training import tiny
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
@@ -72,3 +78,30 @@ def test_weights_of_another_network_and_other_files_are_refused(
   assert import_it(tmp_path / 'no.npz', workdir) == 2
   assert 'no.npz cannot be read' in capsys.readouterr().err
   assert not workdir.exists()
+
+
+@dataclasses.dataclass(frozen=True)
+class Faster(layers.MLF):
+  """A unit that the published code lacks."""
+
+  def step(self, parameters, state, x_t):
+    return super().step(parameters, state, 2 * x_t)
+
+
+@pytest.mark.parametrize(
+  ('attributes', 'message'),
+  [
+    ({'unit': Faster()}, "no units 'Faster', only 'MLF'"),
+    ({'normalization': 'own'}, "no normalisation 'own', only 'tdbn'"),
+    ({'residual': 'own'}, "no blocks 'own', only 'ds' and 'plain'"),
+  ],
+)
+def test_what_the_published_code_lacks_is_refused(
+  attributes, message, tmp_path, monkeypatch
+):
+  monkeypatch.setitem(BLOCKS, 'own', BLOCKS['ds'])
+  monkeypatch.setitem(NORMALIZATIONS, 'own', NORMALIZATIONS['tdbn'])
+  net = networks.make('images', **attributes)
+  with pytest.raises(UserError, match=message):
+    export_reference(net, tmp_path / 'weights.npz')
+  assert not list(tmp_path.iterdir())

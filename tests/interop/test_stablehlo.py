@@ -15,11 +15,13 @@ from tests.interop import networks
 # As docs/elsewhere.md shows it.
 PROGRAM = """
 import sys
+from pathlib import Path
+
 import numpy as np
 from jax import export
 
 def program(name):
-  return export.deserialize(bytearray(open(name, 'rb').read())).call
+  return export.deserialize(bytearray(Path(name).read_bytes())).call
 
 samples = np.load('samples.npy')
 logits = program('net.stablehlo')(samples)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
@@ -335,6 +336,18 @@ def test_tuple_of_traced_thresholds_is_a_vector_of_them():
   apart = gradient((0.6, 1.6, 2.6))
   together = gradient(jnp.array([0.6, 1.6, 2.6]))
   np.testing.assert_array_equal(jnp.stack(apart), together)
+
+
+def test_only_timesteps_have_to_be_fixed_in_an_exported_program():
+  def exported(shape):
+    sizes = export.symbolic_shape(shape)
+    x = jax.ShapeDtypeStruct(sizes, jnp.float32)
+    return export.export(jax.jit(mlf))(x)
+
+  x = jax.random.normal(jax.random.key(0), (3, 5, 2))
+  np.testing.assert_array_equal(exported('3, b, c').call(x), mlf(x))
+  with pytest.raises(UserError, match='must be a fixed number, got t of a'):
+    exported('t, b')
 
 
 def test_state_of_another_shape_or_dtype_is_refused():

@@ -1,0 +1,33 @@
+"""The programs in docs/elsewhere.md about the neuron alone run as they stand.
+
+Those about a trained network are in `test_every_sample`.
+"""
+
+import pathlib
+import re
+
+import jax
+import pytest
+
+DOCUMENT = (
+  pathlib.Path(__file__).parents[2] / 'docs' / 'elsewhere.md'
+).read_text()
+PROGRAMS = re.findall(r'```python\n(.*?)```', DOCUMENT, re.DOTALL)
+PLAIN, *FRAMEWORKS = PROGRAMS[3:]
+
+
+@pytest.mark.parametrize(
+  ('programs', 'weights'),
+  [((), 2), (FRAMEWORKS[:1], 5), (FRAMEWORKS[1:], 4)],
+  ids=['jax', 'flax', 'equinox'],
+)
+def test_every_weight_gets_a_gradient(programs, weights):
+  if any('equinox' in program for program in programs):
+    pytest.importorskip('equinox')
+  names = {}
+  with jax.numpy_dtype_promotion('standard'):
+    for program in (PLAIN, *programs):
+      exec(compile(program, 'docs/elsewhere.md', 'exec'), names)
+  gradients = jax.tree.leaves(names['gradients'])
+  assert len(gradients) == weights
+  assert all(abs(gradient).max() > 0 for gradient in gradients)
