@@ -18,8 +18,12 @@ PLAIN, *FRAMEWORKS = PROGRAMS[3:]
 
 @pytest.mark.parametrize(
   ('programs', 'weights'),
-  [((), 2), (FRAMEWORKS[:1], 5), (FRAMEWORKS[1:], 4)],
-  ids=['jax', 'flax', 'equinox'],
+  [
+    pytest.param((), 2, id='jax'),
+    pytest.param(FRAMEWORKS[:1], 5, id='flax'),
+    # It comes with the extra `onnx`, as for the slow tests of `.ci/run`.
+    pytest.param(FRAMEWORKS[1:], 4, id='equinox', marks=pytest.mark.slow),
+  ],
 )
 def test_every_weight_gets_a_gradient(programs, weights):
   if any('equinox' in program for program in programs):

@@ -19,27 +19,36 @@ pytestmark = pytest.mark.slow
 CONFIGS = Path(__file__).parents[2] / 'configs'
 # Share of samples with another class that rounding may cause.
 FEW = 0.005
-TIME_STEPS = 4
 
 
-@pytest.fixture(scope='module', params=['digits', 'moving_digits'])
-def trained(request, tmp_path_factory):
+def trained(name, tmp_path_factory):
   """A run of a narrow network, its test samples and their logits."""
-  config = runpy.run_path(str(CONFIGS / f'{request.param}.py'))['get_config']()
+  config = runpy.run_path(str(CONFIGS / f'{name}.py'))['get_config']()
   config.num_epochs = 6
   config.model.widths = (8, 16, 32)
   config.log_activity_every = 0
-  workdir = tmp_path_factory.mktemp(request.param) / 'run'
+  workdir = tmp_path_factory.mktemp(name) / 'run'
   train(config, workdir=workdir)
-  samples = data.load(request.param).test.images
+  samples = data.load(name).test.images
   logits = load(workdir)(samples)
   # A network that has learned nothing would hide mistakes.
   assert np.ptp(logits.argmax(-1)) == 9
   return workdir, samples, logits
 
 
+@pytest.fixture(scope='module')
+def digits(tmp_path_factory):
+  return trained('digits', tmp_path_factory)
+
+
+@pytest.fixture(scope='module')
+def moving_digits(tmp_path_factory):
+  return trained('moving_digits', tmp_path_factory)
+
+
 def compare(name, logits, expected):
   """Asserts few other classes, and prints all that differs."""
+  logits = np.asarray(logits)
   assert logits.shape == expected.shape
   off = int((abs(logits - expected).max(-1) > 1e-5).sum())
   classes = int((logits.argmax(-1) != expected.argmax(-1)).sum())
@@ -51,10 +60,8 @@ def compare(name, logits, expected):
   assert classes <= FEW * len(expected)
 
 
-def test_reference_and_back(trained, tmp_path):
-  workdir, samples, logits = trained
-  if samples.ndim == 5:
-    pytest.skip('the published code has no network for moving digits')
+def test_reference_and_back(digits, tmp_path):
+  workdir, samples, logits = digits
   weights, again = tmp_path / 'weights.npz', tmp_path / 'again'
   arguments = ['--workdir', str(workdir), '--out', str(weights)]
   assert main(['export-reference', *arguments]) == 0
@@ -64,31 +71,29 @@ def test_reference_and_back(trained, tmp_path):
   np.testing.assert_array_equal(load(again)(samples), logits)
 
 
-def test_stablehlo(trained, tmp_path):
-  workdir, samples, logits = trained
+def test_stablehlo(digits, tmp_path):
+  workdir, samples, logits = digits
   file = tmp_path / 'net.stablehlo'
   assert main(['export', '--workdir', str(workdir), '--out', str(file)]) == 0
   np.save(tmp_path / 'samples.npy', samples)
-  program = PROGRAM.replace('] * 5', f'] * {TIME_STEPS}')
+  program = PROGRAM.replace('] * 5', '] * 4')
   subprocess.run([sys.executable, '-c', program], cwd=tmp_path, check=True)
   with np.load(tmp_path / 'out.npz') as out:
     compare('StableHLO, whole samples', out['logits'], logits)
     compare('StableHLO, frame by frame', out['so_far'], logits)
 
 
-def test_programs_of_the_document(trained, tmp_path, monkeypatch):
-  """They name a run of moving digits; what they leave is looked at here."""
-  workdir, samples, logits = trained
-  if samples.ndim == 4:
-    pytest.skip('the document is about moving digits')
+def test_programs_of_the_document(moving_digits, tmp_path, monkeypatch):
+  """What they leave in their variables is looked at here."""
+  workdir, samples, logits = moving_digits
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'runs').mkdir()
   (tmp_path / 'runs' / 'moving').symlink_to(workdir)
   np.save('samples.npy', samples)
   whole, stablehlo, onnx, *_ = PROGRAMS
   exec(compile(whole, 'docs/elsewhere.md', 'exec'), names := {})
-  np.testing.assert_array_equal(names['logits'], logits[:3])
-  np.testing.assert_array_equal(names['so_far'], logits[:1])
+  compare('load', names['logits'], logits[:3])
+  compare('a stream', names['so_far'], logits[:1])
   for format_, program in (('stablehlo', stablehlo), ('onnx', onnx)):
     if format_ == 'onnx':
       pytest.importorskip('jax2onnx')
@@ -96,14 +101,16 @@ def test_programs_of_the_document(trained, tmp_path, monkeypatch):
     arguments = ['--format', format_, '--out', f'net.{format_}']
     assert main(['export', '--workdir', 'runs/moving', *arguments]) == 0
     exec(compile(program, 'docs/elsewhere.md', 'exec'), names := {})
-    compare(format_, np.asarray(names['logits']), logits)
+    compare(format_, names['logits'], logits)
+    if format_ == 'stablehlo':
+      compare('frame by frame', names['so_far'], logits)
   assert names['classes'] == [str(digit) for digit in range(10)]
 
 
-def test_onnx(trained, tmp_path):
+def test_onnx(digits, tmp_path):
   pytest.importorskip('jax2onnx')
   runtime = pytest.importorskip('onnxruntime')
-  workdir, samples, logits = trained
+  workdir, samples, logits = digits
   arguments = ['--format', 'onnx', '--out', str(tmp_path / 'net.onnx')]
   assert main(['export', '--workdir', str(workdir), *arguments]) == 0
   session = runtime.InferenceSession(tmp_path / 'net.onnx')
@@ -111,11 +118,12 @@ def test_onnx(trained, tmp_path):
   compare('ONNX Runtime', got, logits)
 
 
-def test_nir_and_back(trained, tmp_path):
+@pytest.mark.parametrize('run', ['digits', 'moving_digits'])
+def test_nir_and_back(run, tmp_path, request):
   nir = pytest.importorskip('nir')
   from mlf_jax.interop.nir import from_nir
 
-  workdir, samples, logits = trained
+  workdir, samples, logits = request.getfixturevalue(run)
   arguments = ['--format', 'nir', '--out', str(tmp_path / 'net.nir')]
   assert main(['export', '--workdir', str(workdir), *arguments]) == 0
   model, variables = from_nir(nir.read(tmp_path / 'net.nir'))

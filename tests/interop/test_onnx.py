@@ -9,6 +9,7 @@ from mlf_jax.interop.onnx import export_onnx
 from tests.interop import networks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', networks.SHAPES)
 def test_onnx_runtime_gets_the_same_classes(kind, tmp_path):
   pytest.importorskip('jax2onnx')
