@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 import pathlib
 import warnings
@@ -40,29 +41,24 @@ def export_onnx(
     UserError: jax2onnx is missing, the network cannot be expressed, or the file
       not be written.
   """
+  if net.dtype == 'float64':
+    raise UserError(
+      'a float64 network is not written as ONNX, whose runtimes compute '
+      'convolutions in float32'
+    )
   try:
     import jax2onnx
   except ImportError as error:
     raise UserError(
       'ONNX needs jax2onnx: pip install "mlf_jax[onnx]"'
     ) from error
-  if net.dtype == 'float64':
-    raise UserError(
-      'a float64 network is not written as ONNX, whose runtimes compute '
-      'convolutions in float32'
-    )
   function = portable.whole_function(net)
   (batch,) = jax_export.symbolic_shape('batch')
   preprocessing = net.preprocessing
   samples = jax.ShapeDtypeStruct(
     (batch, *preprocessing.sample_shape), jnp.dtype(preprocessing.dtype)
   )
-  # It prints about its work, and asks JAX for dtypes of NumPy's promotion.
-  with (
-    contextlib.redirect_stdout(io.StringIO()),
-    warnings.catch_warnings(),
-  ):
-    warnings.filterwarnings('ignore', 'Explicitly requested dtype')
+  with _quiet(), portable.expressible('ONNX'):
     model = jax2onnx.to_onnx(
       function,
       [samples],
@@ -71,8 +67,47 @@ def export_onnx(
       input_names=['samples'],
       output_names=['logits'],
     )
+  _drop_unused(model.graph)
   entry = model.metadata_props.add()
   entry.key, entry.value = 'classes', '\n'.join(net.class_names)
   path = pathlib.Path(path).expanduser()
   workdir_lib.write_bytes(path, model.SerializeToString())
   return [path]
+
+
+def _drop_unused(graph) -> set[str]:
+  """Drops constants that no node reads; ONNX Runtime warns about each.
+
+  Returns the names that the graph reads.
+  """
+  used = {output.name for output in graph.output}
+  for node in graph.node:
+    used.update(node.input)
+    for attribute in node.attribute:
+      if attribute.HasField('g'):
+        used |= _drop_unused(attribute.g)
+  kept = [array for array in graph.initializer if array.name in used]
+  del graph.initializer[:]
+  graph.initializer.extend(kept)
+  return used
+
+
+@contextlib.contextmanager
+def _quiet():
+  """Leaves out what jax2onnx says about its own work.
+
+  It prints, asks JAX for dtypes of NumPy's promotion, and logs shapes that it
+  does not know.
+  """
+  log = logging.getLogger('onnx_ir')
+  level = log.level
+  log.setLevel(logging.ERROR)
+  try:
+    with (
+      contextlib.redirect_stdout(io.StringIO()),
+      warnings.catch_warnings(),
+    ):
+      warnings.filterwarnings('ignore', 'Explicitly requested dtype')
+      yield
+  finally:
+    log.setLevel(level)

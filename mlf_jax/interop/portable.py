@@ -4,8 +4,9 @@ The fast paths choose by platform, pack spikes into bits and call kernels, whose
 form is not stable. Here each unit is its `step`, folded over time.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import flax.linen as nn
 import jax
@@ -108,3 +109,19 @@ def stream_functions(net: TrainedNetwork) -> tuple[Callable, Callable]:
     return jax.tree.leaves(new[MEMBRANE_POTENTIAL]), logits
 
   return start, feed
+
+
+@contextlib.contextmanager
+def expressible(format_name: str) -> Iterator[None]:
+  """Raises `UserError` in place of what writers raise for unknown operations.
+
+  Args:
+    format_name: name of the format, for the message.
+  """
+  try:
+    yield
+  except NotImplementedError as error:
+    reason = ' '.join(str(error).split())
+    raise UserError(
+      f'{format_name} cannot express an operation of the network: {reason}'
+    ) from error

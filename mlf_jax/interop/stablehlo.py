@@ -85,7 +85,8 @@ def export_stablehlo(
 
 def _serialized(function, *arguments) -> bytes:
   exported = jax_export.export(jax.jit(function), platforms=PLATFORMS)
-  return bytes(exported(*arguments).serialize())
+  with portable.expressible('StableHLO'):
+    return bytes(exported(*arguments).serialize())
 
 
 def _described(array) -> str:

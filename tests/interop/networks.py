@@ -1,12 +1,26 @@
 """Small untrained networks on images and on frames, to be taken elsewhere."""
 
+import dataclasses
+
+import jax
 import numpy as np
 
+from mlf_jax import layers
 from mlf_jax.data.preprocessing import Preprocessing
 from mlf_jax.interop.trained import TrainedNetwork
 from mlf_jax.models import SpikingResNet
 from mlf_jax.training import default_config
 from tests import quick
+
+
+@dataclasses.dataclass(frozen=True)
+class CallsPython(layers.MLF):
+  """A unit with an operation that no file can hold."""
+
+  def step(self, parameters, state, x_t):
+    x_t = jax.pure_callback(lambda x: x, x_t, x_t)
+    return super().step(parameters, state, x_t)
+
 
 SHAPES = {'images': (8, 8, 1), 'frames': (5, 8, 8, 2)}
 

@@ -67,3 +67,10 @@ def test_a_file_that_cannot_be_written_is_said(tmp_path):
   with pytest.raises(UserError, match='cannot write') as info:
     export_stablehlo(networks.make('images'), tmp_path / 'file' / 'net')
   assert '\n' not in str(info.value)
+
+
+def test_an_operation_that_no_file_can_hold_is_said(tmp_path):
+  net = networks.make('images', unit=networks.CallsPython())
+  with pytest.raises(UserError, match=r'StableHLO cannot express .*callback'):
+    export_stablehlo(net, tmp_path / 'net')
+  assert not list(tmp_path.iterdir())
