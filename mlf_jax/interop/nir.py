@@ -29,11 +29,10 @@ import numpy as np
 from mlf_jax.data.io import write_atomically
 from mlf_jax.errors import UserError, require_positive_integers
 from mlf_jax.interop import nir_graph
+from mlf_jax.interop.published import NETWORKS, require_published
 from mlf_jax.layers import MLF, LayerFactory, TDBatchNorm
-from mlf_jax.models import SpikingResNet, SpikingVGG
 
 DECAY_RULES = ('euler', 'exponential')
-_NETWORKS = {cls.__name__: cls for cls in (SpikingResNet, SpikingVGG)}
 # Attributes of networks that NIR cannot hold or that the graph spells out.
 _DESCRIBED = (
   'stage_sizes',
@@ -206,22 +205,7 @@ def _import_nir() -> ModuleType:
 
 def _require_describable(model, variables, input_shape):
   """Raises `UserError` unless the network can be written as a graph."""
-  if type(model) not in _NETWORKS.values():
-    raise UserError(
-      f'only {" and ".join(_NETWORKS)} can be written as a NIR graph, not '
-      f'{type(model).__name__}'
-    )
-  if type(model.unit) is not MLF:
-    raise UserError(
-      f'only networks of MLF units can be written as a NIR graph, not of '
-      f'{type(model.unit).__name__}'
-    )
-  residual = getattr(model, 'residual', 'ds')
-  if residual not in ('ds', 'plain'):
-    raise UserError(
-      "only the blocks 'ds' and 'plain' can be written as a NIR graph, not "
-      f'{residual!r}'
-    )
+  require_published(model, 'a NIR graph')
   if len(input_shape) != 3:
     raise UserError(
       'input_shape must be (height, width, channels) of one image or frame, '
@@ -271,7 +255,7 @@ def _described(description, normalize_input):
     tuple(map(tuples, value)) if isinstance(value, list) else value
   )
   values = {k: tuples(v) for k, v in json.loads(description).items()}
-  network = _NETWORKS[values.pop('network')]
+  network = NETWORKS[values.pop('network')]
   unit = MLF(**{k: tuples(v) for k, v in values.pop('unit').items()})
   return network(
     unit=unit,

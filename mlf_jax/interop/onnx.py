@@ -58,6 +58,7 @@ def export_onnx(
   samples = jax.ShapeDtypeStruct(
     (batch, *preprocessing.sample_shape), jnp.dtype(preprocessing.dtype)
   )
+  jax.eval_shape(function, samples)
   with _quiet(), portable.expressible('ONNX'):
     model = jax2onnx.to_onnx(
       function,
@@ -96,8 +97,8 @@ def _drop_unused(graph) -> set[str]:
 def _quiet():
   """Leaves out what jax2onnx says about its own work.
 
-  It prints, asks JAX for dtypes of NumPy's promotion, and logs shapes that it
-  does not know.
+  It prints progress, asks JAX for float64 where that is off, and logs the
+  shapes that it cannot infer.
   """
   log = logging.getLogger('onnx_ir')
   level = log.level

@@ -113,15 +113,17 @@ def stream_functions(net: TrainedNetwork) -> tuple[Callable, Callable]:
 
 @contextlib.contextmanager
 def expressible(format_name: str) -> Iterator[None]:
-  """Raises `UserError` in place of what writers raise for unknown operations.
+  """Raises `UserError` for what a writer raises about an operation.
+
+  Nothing of the user's own may run inside: trace the function before.
 
   Args:
     format_name: name of the format, for the message.
   """
   try:
     yield
-  except NotImplementedError as error:
-    reason = ' '.join(str(error).split())
+  except Exception as error:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
     raise UserError(
       f'{format_name} cannot express an operation of the network: {reason}'
     ) from error

@@ -11,8 +11,8 @@ import optax
 
 from mlf_jax.errors import UserError
 from mlf_jax.interop import torch as reference
+from mlf_jax.interop.published import require_published
 from mlf_jax.interop.trained import TrainedNetwork
-from mlf_jax.layers import MLF
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import configured_data, initial_weights
 from mlf_jax.training import workdir as workdir_lib
@@ -66,6 +66,9 @@ def export_reference(
 ) -> pathlib.Path:
   """Writes the weights of a network for the published PyTorch code.
 
+  The file holds weights alone: thresholds, decay, timesteps and the kind of
+  shortcut are set in that code.
+
   Args:
     net: the network.
     path: a file that ends in `.npz`, or in `.pth`, which needs PyTorch.
@@ -78,7 +81,12 @@ def export_reference(
       PyTorch is missing, or the file cannot be written.
   """
   path, content = pathlib.Path(path).expanduser(), io.BytesIO()
-  _require_published(net.model)
+  require_published(net.model, 'weights of the published code')
+  if net.model.normalization != 'tdbn':
+    raise UserError(
+      "the published code knows the normalisation 'tdbn' alone, not "
+      f'{net.model.normalization!r}'
+    )
   state_dict = reference.to_reference(jax.device_get(net.variables))
   if path.suffix == '.npz':
     np.savez(content, **state_dict)
@@ -90,21 +98,6 @@ def export_reference(
     raise UserError(f'{path} must end in .npz or .pth')
   workdir_lib.write_bytes(path, content.getvalue())
   return path
-
-
-def _require_published(model):
-  """Raises `UserError` for a network that the published code lacks."""
-  unit = type(getattr(model, 'unit', MLF())).__name__
-  for name, value, published in (
-    ('units', unit, ('MLF',)),
-    ('blocks', getattr(model, 'residual', 'ds'), ('ds', 'plain')),
-    ('normalisation', getattr(model, 'normalization', 'tdbn'), ('tdbn',)),
-  ):
-    if value not in published:
-      raise UserError(
-        f'the published code has no {name} {value!r}, only '
-        f'{" and ".join(map(repr, published))}'
-      )
 
 
 def _read(path) -> dict[str, np.ndarray]:

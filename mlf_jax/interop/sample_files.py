@@ -27,7 +27,7 @@ def read_samples(
       file says it, or for that of the run.
 
   Returns:
-    Raw samples, at least one.
+    Raw samples.
 
   Raises:
     UserError: the file cannot be read, or holds no samples for this network.

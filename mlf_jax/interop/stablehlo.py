@@ -84,9 +84,11 @@ def export_stablehlo(
 
 
 def _serialized(function, *arguments) -> bytes:
-  exported = jax_export.export(jax.jit(function), platforms=PLATFORMS)
+  jitted = jax.jit(function)
+  jitted.trace(*arguments)
   with portable.expressible('StableHLO'):
-    return bytes(exported(*arguments).serialize())
+    exported = jax_export.export(jitted, platforms=PLATFORMS)(*arguments)
+    return bytes(exported.serialize())
 
 
 def _described(array) -> str:

@@ -13,8 +13,9 @@ from mlf_jax.layers.narrow_integers import CONVOLUTION_INPUT, narrow, widen
 from mlf_jax.layers.spiking_units import Range
 from mlf_jax.neuron import membrane_dtype, vary_alike
 
-# Numbers in the patches of an input at a time: 2 MB of float32.
-_PATCHES = 2**19
+# Most numbers in the patches that are held at once: 2 MB of float32, which stay
+# in the cache of a processor.
+_MOST_IN_PATCHES = 2**19
 
 
 def conv_general_dilated(value_range: Range | None) -> Callable:
@@ -36,11 +37,17 @@ def conv_general_dilated(value_range: Range | None) -> Callable:
     def backward(residuals, g):
       kept, rhs = residuals
       lhs, g = widen(kept, g, rhs.dtype)
-      of_jax = functools.partial(_gradients, apply)
-      if not _is_dense(**kwargs):
-        return of_jax(lhs, rhs, g)
-      on_cpu = functools.partial(_gradients_on_cpu, strides, padding)
-      return jax.lax.platform_dependent(lhs, rhs, g, cpu=on_cpu, default=of_jax)
+      as_jax = functools.partial(_gradients, apply)
+      if not _is_plain(lhs, **kwargs):
+        return as_jax(lhs, rhs, g)
+      pads = padding
+      if isinstance(padding, str):
+        shapes = lhs.shape[1:3], rhs.shape[:2]
+        pads = jax.lax.padtype_to_pads(*shapes, strides, padding)
+      if min(map(min, pads)) < 0 or not g.size:
+        return as_jax(lhs, rhs, g)
+      on_cpu = functools.partial(_gradients_on_cpu, strides, pads)
+      return jax.lax.platform_dependent(lhs, rhs, g, cpu=on_cpu, default=as_jax)
 
     with_gradients = jax.custom_vjp(apply)
     with_gradients.defvjp(forward, backward)
@@ -49,11 +56,20 @@ def conv_general_dilated(value_range: Range | None) -> Callable:
   return conv
 
 
-def _is_dense(
-  lhs_dilation=(), rhs_dilation=(), feature_group_count=1, **kwargs
+def _is_plain(
+  lhs,
+  lhs_dilation=None,
+  rhs_dilation=None,
+  feature_group_count=1,
+  batch_group_count=1,
+  preferred_element_type=None,
+  **kwargs,
 ):
-  """Whether a convolution has neither dilation nor groups of channels."""
-  return {*lhs_dilation, *rhs_dilation, feature_group_count} <= {1}
+  """Whether a convolution is of images, without dilation and groups."""
+  del kwargs  # The layout is that of `nn.Conv`; CPUs know one precision.
+  counts = {feature_group_count, batch_group_count}
+  counts |= {*(lhs_dilation or ()), *(rhs_dilation or ())}
+  return lhs.ndim == 4 and counts == {1} and preferred_element_type is None
 
 
 def _gradients(apply, lhs, rhs, g):
@@ -70,41 +86,40 @@ def _gradients_on_cpu(strides, padding, lhs, rhs, g):
   of loops XLA brings it into this form itself. Inside a loop it does not, and a
   step of DS-ResNet-20 for CIFAR-10 took 50 times as long.
   """
-  window, pixels = rhs.shape[:2], lhs.shape[1:3]
-  if isinstance(padding, str):
-    padding = jax.lax.padtype_to_pads(pixels, window, strides, padding)
-  opposite = []
-  for size, length, stride, (low, high) in zip(
-    window, pixels, strides, padding, strict=True
-  ):
-    unread = (length + low + high - size) % stride
-    opposite.append((size - 1 - low, size - 1 - high + unread))
+  sizes = zip(rhs.shape[:2], lhs.shape[1:3], strides, padding, strict=True)
+  pads = []
+  for size, pixels, stride, (low, high) in sizes:
+    # Pixels at the end that no window reaches, because of the stride.
+    unread = (pixels + low + high - size) % stride
+    pads.append((size - 1 - low, size - 1 - high + unread))
   d_lhs = jax.lax.conv_general_dilated(
     g,
     rhs[::-1, ::-1].swapaxes(2, 3),
     (1, 1),
-    opposite,
+    pads,
     lhs_dilation=strides,
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
-  return d_lhs, _kernel_cotangent(lhs, rhs, g, strides, padding)
+  return d_lhs, _kernel_cotangent(strides, padding, lhs, rhs, g)
 
 
-def _kernel_cotangent(lhs, rhs, g, strides, padding):
+def _kernel_cotangent(strides, padding, lhs, rhs, g):
   """Cotangent of a kernel: patches of the input times `g`, a matrix product.
 
-  As a convolution whose kernel is as large as the image, which JAX makes of it,
-  it took two to ten times as long. A few samples at a time keep the patches in
-  the processor's cache.
+  JAX makes a convolution of it whose kernel `g` is as large as the image, which
+  takes CPUs two to ten times as long. Equal chunks of samples are taken one
+  after the other, so that their patches stay in the cache.
   """
   (height, width, channels, features), (down, right) = rhs.shape, strides
   samples, rows, columns, _ = g.shape
-  patch = height * width * channels
-  most = max(1, _PATCHES // (rows * columns * patch))
-  few = max(n for n in range(1, most + 1) if samples % n == 0)
+  patch_size = height * width * channels
+  most = max(1, _MOST_IN_PATCHES // (rows * columns * patch_size))
+  chunk_size = max(
+    n for n in range(1, min(most, samples) + 1) if samples % n == 0
+  )
 
-  def add(total, samples):
-    x, g_few = samples
+  def add(total, chunk):
+    x, g = chunk
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     patches = [
       x[:, i:, j:][:, : down * rows : down, : right * columns : right]
@@ -114,12 +129,13 @@ def _kernel_cotangent(lhs, rhs, g, strides, padding):
     return total + jnp.einsum(
       'nhwp,nhwo->po',
       jnp.concatenate(patches, axis=-1),
-      g_few,
+      g,
       preferred_element_type=total.dtype,
     ), None
 
-  zeros = jnp.zeros((patch, features), membrane_dtype(rhs.dtype))
+  # Float32 or wider, as membranes are.
+  zeros = jnp.zeros((patch_size, features), membrane_dtype(rhs.dtype))
   zeros, _ = vary_alike(zeros, g)
-  turns = [a.reshape(samples // few, few, *a.shape[1:]) for a in (lhs, g)]
-  total, _ = jax.lax.scan(add, zeros, turns)
+  chunks = [a.reshape(-1, chunk_size, *a.shape[1:]) for a in (lhs, g)]
+  total, _ = jax.lax.scan(add, zeros, chunks)
   return total.reshape(rhs.shape).astype(rhs.dtype)

@@ -30,7 +30,7 @@ def traced_gradient(model, x):
 def equations(jaxpr, in_loop=False):
   """All equations with their inner ones, and whether a loop holds them.
 
-  Of branches for several platforms those for accelerators, the last ones.
+  Branches per platform: only those for accelerators, which come last.
   """
   for equation in jaxpr.eqns:
     yield equation, in_loop

@@ -22,6 +22,23 @@ class CallsPython(layers.MLF):
     return super().step(parameters, state, x_t)
 
 
+@dataclasses.dataclass(frozen=True)
+class Prints(layers.MLF):
+  """A unit that prints."""
+
+  def step(self, parameters, state, x_t):
+    jax.debug.print('{}', x_t.sum())
+    return super().step(parameters, state, x_t)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unfinished(layers.MLF):
+  """A unit whose own mistake is not the format's."""
+
+  def step(self, parameters, state, x_t):
+    raise NotImplementedError('my own step is missing')
+
+
 SHAPES = {'images': (8, 8, 1), 'frames': (5, 8, 8, 2)}
 
 

@@ -12,8 +12,16 @@ import pytest
 DOCUMENT = (
   pathlib.Path(__file__).parents[2] / 'docs' / 'elsewhere.md'
 ).read_text()
-PROGRAMS = re.findall(r'```python\n(.*?)```', DOCUMENT, re.DOTALL)
-PLAIN, *FRAMEWORKS = PROGRAMS[3:]
+
+
+def programs(heading):
+  """The Python programs below a heading."""
+  _, _, section = DOCUMENT.partition(f'\n## {heading}\n')
+  section = section.partition('\n## ')[0]
+  return re.findall(r'```python\n(.*?)```', section, re.DOTALL)
+
+
+PLAIN, *FRAMEWORKS = programs('The neuron in other JAX frameworks')
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mlf_jax import UserError, layers, load
+from mlf_jax import UserError, layers, load, models
 from mlf_jax.__main__ import main
 from mlf_jax.interop import torch as reference
 from mlf_jax.interop.reference_run import export_reference
 from mlf_jax.layers import NORMALIZATIONS
-from mlf_jax.models import BLOCKS
 from mlf_jax.training.config import build_model
 from tests import quick
 from tests.interop import networks
@@ -81,27 +80,39 @@ def test_weights_of_another_network_and_other_files_are_refused(
 
 
 @dataclasses.dataclass(frozen=True)
-class Faster(layers.MLF):
-  """A unit that the published code lacks."""
+class MLF(layers.MLF):
+  """A unit of another step under the same name."""
 
   def step(self, parameters, state, x_t):
     return super().step(parameters, state, 2 * x_t)
 
 
+class OwnNetwork(models.SpikingResNet):
+  pass
+
+
 @pytest.mark.parametrize(
   ('attributes', 'message'),
   [
-    ({'unit': Faster()}, "no units 'Faster', only 'MLF'"),
-    ({'normalization': 'own'}, "no normalisation 'own', only 'tdbn'"),
-    ({'residual': 'own'}, "no blocks 'own', only 'ds' and 'plain'"),
+    ({'unit': MLF()}, 'not of MLF'),
+    ({'residual': 'own'}, "'ds' and 'plain' can be written .* not 'own'"),
+    ({'normalization': 'own'}, "'tdbn' alone, not 'own'"),
   ],
 )
 def test_what_the_published_code_lacks_is_refused(
   attributes, message, tmp_path, monkeypatch
 ):
-  monkeypatch.setitem(BLOCKS, 'own', BLOCKS['ds'])
+  monkeypatch.setitem(models.BLOCKS, 'own', models.BLOCKS['ds'])
   monkeypatch.setitem(NORMALIZATIONS, 'own', NORMALIZATIONS['tdbn'])
   net = networks.make('images', **attributes)
   with pytest.raises(UserError, match=message):
     export_reference(net, tmp_path / 'weights.npz')
   assert not list(tmp_path.iterdir())
+
+
+def test_a_network_of_ones_own_has_no_published_weights(tmp_path):
+  net = networks.make('images')
+  own = OwnNetwork((1, 1, 1), (4, 6, 8), 3, 5)
+  net = dataclasses.replace(net, model=own)
+  with pytest.raises(UserError, match='not OwnNetwork'):
+    export_reference(net, tmp_path / 'weights.npz')

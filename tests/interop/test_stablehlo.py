@@ -12,7 +12,7 @@ from mlf_jax.__main__ import main
 from mlf_jax.interop.stablehlo import export_stablehlo
 from tests.interop import networks
 
-# As docs/elsewhere.md shows it.
+# Takes the number of timesteps of an image.
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -26,7 +26,8 @@ def program(name):
 samples = np.load('samples.npy')
 logits = program('net.stablehlo')(samples)
 start, feed = program('net.start.stablehlo'), program('net.feed.stablehlo')
-frames = samples.swapaxes(0, 1) if samples.ndim == 5 else [samples] * 5
+shown = int(sys.argv[1]) * [samples]
+frames = samples.swapaxes(0, 1) if samples.ndim == 5 else shown
 state = start(frames[0])
 for frame in frames:
   state, so_far = feed(state, frame)
@@ -43,7 +44,7 @@ def test_a_program_with_jax_alone_gets_the_same_numbers(kind, tmp_path):
     p.name for p in written
   )
   np.save(tmp_path / 'samples.npy', samples)
-  subprocess.run([sys.executable, '-c', PROGRAM], cwd=tmp_path, check=True)
+  subprocess.run([sys.executable, '-c', PROGRAM, '5'], cwd=tmp_path, check=True)
   with np.load(tmp_path / 'out.npz') as out:
     np.testing.assert_allclose(out['logits'], net(samples), atol=1e-5)
     np.testing.assert_allclose(out['so_far'], out['logits'], atol=1e-5)
@@ -69,8 +70,18 @@ def test_a_file_that_cannot_be_written_is_said(tmp_path):
   assert '\n' not in str(info.value)
 
 
-def test_an_operation_that_no_file_can_hold_is_said(tmp_path):
-  net = networks.make('images', unit=networks.CallsPython())
-  with pytest.raises(UserError, match=r'StableHLO cannot express .*callback'):
+@pytest.mark.parametrize('unit', [networks.CallsPython(), networks.Prints()])
+def test_an_operation_that_no_file_can_hold_is_said(unit, tmp_path):
+  net = networks.make('images', unit=unit)
+  with pytest.raises(
+    UserError, match=r'StableHLO cannot express .+: .'
+  ) as info:
     export_stablehlo(net, tmp_path / 'net')
+  assert '\n' not in str(info.value)
   assert not list(tmp_path.iterdir())
+
+
+def test_a_mistake_in_a_unit_is_not_laid_on_the_format(tmp_path):
+  net = networks.make('images', unit=networks.Unfinished())
+  with pytest.raises(NotImplementedError, match='my own step is missing'):
+    export_stablehlo(net, tmp_path / 'net')

@@ -1,5 +1,7 @@
 """Gradients of convolutions, beside those that JAX derives."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,17 +22,19 @@ LAYOUT = {'dimension_numbers': ('NHWC', 'HWIO', 'NHWC')}
     (5, 3, [(2, 2)] * 2, {}),
     (3, 2, 'SAME', {}),
     (3, 2, 'VALID', {}),
+    # Left to JAX.
     (3, 1, 'SAME', {'rhs_dilation': (2, 2)}),
     (3, 1, 'SAME', {'feature_group_count': 3}),
+    (3, 1, [(-1, 2)] * 2, {}),
+    (11, 1, 'VALID', {}),
   ],
 )
-@pytest.mark.parametrize('samples', [0, 5, 6])
+@pytest.mark.parametrize(
+  ('samples', 'at_once'), [(0, 1), (5, 2), (6, 2), (6, 4), (6, 9)]
+)
 def test_gradients_are_those_of_jax(
-  size, stride, padding, more, samples, monkeypatch
+  size, stride, padding, more, samples, at_once, monkeypatch
 ):
-  # So few that six samples are read in turns of two or of three, five one by
-  # one.
-  monkeypatch.setattr(convolution_vjp, '_PATCHES', 3 * 90 * 9 * 3)
   rng = np.random.default_rng(0)
   x = rng.normal(size=(samples, 9, 10, 3))
   channels = 3 // more.get('feature_group_count', 1)
@@ -47,6 +51,9 @@ def test_gradients_are_those_of_jax(
 
     with jax.enable_x64(True):
       y, pull = jax.vjp(apply, jnp.array(x), jnp.array(kernel))
+      # 5 samples one by one, 6 in chunks of 2, 3 and 6.
+      patches = at_once * y[:1, ..., 0].size * kernel[..., 0].size
+      monkeypatch.setattr(convolution_vjp, '_MOST_IN_PATCHES', patches)
       rng = np.random.default_rng(1)
       cotangents.append(pull(jnp.array(rng.normal(size=y.shape))))
   for expected, got in zip(*cotangents, strict=True):
@@ -54,9 +61,32 @@ def test_gradients_are_those_of_jax(
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
 
 
+def test_cpus_take_no_convolution_for_the_gradient_of_a_kernel():
+  """One forward, one for the gradient of the input; no loop on accelerators."""
+  conv = convolution_vjp.conv_general_dilated(None)
+
+  def loss(x, kernel):
+    return jnp.square(conv(x, kernel, (1, 1), 'SAME', **LAYOUT)).sum()
+
+  arguments = jnp.ones((4, 9, 9, 2)), jnp.ones((3, 3, 2, 2))
+  traced = jax.jit(jax.grad(loss, (0, 1))).trace(*arguments)
+  texts = {
+    platform: traced.lower(lowering_platforms=(platform,)).as_text()
+    for platform in ('cpu', 'cuda', 'tpu')
+  }
+  counts = {
+    platform: tuple(
+      len(re.findall(rf'stablehlo\.{name}\b', text))
+      for name in ('convolution', 'while')
+    )
+    for platform, text in texts.items()
+  }
+  assert counts == {'cpu': (2, 1), 'cuda': (3, 0), 'tpu': (3, 0)}
+
+
 def test_bfloat16_kernels_are_summed_in_float32(monkeypatch):
   """A thousand ones one after the other would stop at 256 in bfloat16."""
-  monkeypatch.setattr(convolution_vjp, '_PATCHES', 1)
+  monkeypatch.setattr(convolution_vjp, '_MOST_IN_PATCHES', 1)
   x = jnp.ones((1000, 1, 1, 1), jnp.bfloat16)
   kernel = jnp.ones((1, 1, 1, 1), jnp.bfloat16)
   conv = convolution_vjp.conv_general_dilated(None)

@@ -1,0 +1,34 @@
+"""Networks of the published method, which other formats know."""
+
+import flax.linen as nn
+
+from mlf_jax.errors import UserError
+from mlf_jax.layers import MLF
+from mlf_jax.models import SpikingResNet, SpikingVGG
+
+NETWORKS = {cls.__name__: cls for cls in (SpikingResNet, SpikingVGG)}
+
+
+def require_published(model: nn.Module, form: str) -> None:
+  """Raises `UserError` unless a network has the method's units and blocks.
+
+  Args:
+    model: the network.
+    form: what it is to be written as, for the message.
+  """
+  if type(model) not in NETWORKS.values():
+    raise UserError(
+      f'only {" and ".join(NETWORKS)} can be written as {form}, not '
+      f'{type(model).__name__}'
+    )
+  if type(model.unit) is not MLF:
+    raise UserError(
+      f'only networks of MLF units can be written as {form}, not of '
+      f'{type(model.unit).__name__}'
+    )
+  residual = getattr(model, 'residual', 'ds')
+  if residual not in ('ds', 'plain'):
+    raise UserError(
+      f"only the blocks 'ds' and 'plain' can be written as {form}, not "
+      f'{residual!r}'
+    )
