@@ -3,8 +3,9 @@
 It decides in which dtype the input is kept, and how CPUs compute the gradients.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,25 @@ from mlf_jax.layers.narrow_integers import CONVOLUTION_INPUT, narrow, widen
 from mlf_jax.layers.spiking_units import Range
 from mlf_jax.neuron import membrane_dtype, vary_alike
 
+# Whether CPUs compute gradients in a form of their own.
+_cpu_has_own_form = True
 # Most numbers in the patches that are held at once: 2 MB of float32, which stay
 # in the cache of a processor.
 _MOST_IN_PATCHES = 2**19
+
+
+@contextlib.contextmanager
+def as_on_accelerators() -> Iterator[None]:
+  """Gradients that are traced inside, in any thread, are JAX's on CPUs too.
+
+  For estimates of accelerators: XLA counts the operations of a loop once.
+  """
+  global _cpu_has_own_form
+  _cpu_has_own_form = False
+  try:
+    yield
+  finally:
+    _cpu_has_own_form = True
 
 
 def conv_general_dilated(value_range: Range | None) -> Callable:
@@ -38,7 +55,7 @@ def conv_general_dilated(value_range: Range | None) -> Callable:
       kept, rhs = residuals
       lhs, g = widen(kept, g, rhs.dtype)
       as_jax = functools.partial(_gradients, apply)
-      if not _is_plain(lhs, **kwargs):
+      if not (_cpu_has_own_form and _is_plain(lhs, **kwargs)):
         return as_jax(lhs, rhs, g)
       pads = padding
       if isinstance(padding, str):

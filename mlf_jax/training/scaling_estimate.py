@@ -15,6 +15,7 @@ import jax
 import ml_collections
 
 from mlf_jax.errors import UserError
+from mlf_jax.layers import convolution_vjp
 from mlf_jax.training.chips import Chip
 from mlf_jax.training.memory_estimate import compile_step
 
@@ -177,7 +178,10 @@ def step_costs(config: ml_collections.ConfigDict) -> StepCosts:
   def compile_alone(batch_size):
     return compile_step(_written_out(config), batch_size, devices[:1], _QUICK)
 
-  with concurrent.futures.ThreadPoolExecutor() as threads:
+  with (
+    convolution_vjp.as_on_accelerators(),
+    concurrent.futures.ThreadPoolExecutor() as threads,
+  ):
     together = threads.submit(all_reduces, config, devices)
     small_step, large_step = threads.map(compile_alone, _BATCHES)
 
