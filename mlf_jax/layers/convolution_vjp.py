@@ -55,7 +55,7 @@ def conv_general_dilated(value_range: Range | None) -> Callable:
       kept, rhs = residuals
       lhs, g = widen(kept, g, rhs.dtype)
       as_jax = functools.partial(_gradients, apply)
-      if not (_cpu_has_own_form and _is_plain(lhs, **kwargs)):
+      if not (_cpu_has_own_form and _is_dense_2d(lhs, **kwargs)):
         return as_jax(lhs, rhs, g)
       pads = padding
       if isinstance(padding, str):
@@ -73,7 +73,7 @@ def conv_general_dilated(value_range: Range | None) -> Callable:
   return conv
 
 
-def _is_plain(
+def _is_dense_2d(
   lhs,
   lhs_dilation=None,
   rhs_dilation=None,
@@ -82,7 +82,7 @@ def _is_plain(
   preferred_element_type=None,
   **kwargs,
 ):
-  """Whether a convolution is of images, without dilation and groups."""
+  """True for a 2-D convolution that has neither dilation nor groups."""
   del kwargs  # The layout is that of `nn.Conv`; CPUs know one precision.
   counts = {feature_group_count, batch_group_count}
   counts |= {*(lhs_dilation or ()), *(rhs_dilation or ())}

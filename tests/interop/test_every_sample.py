@@ -84,7 +84,7 @@ def test_stablehlo(digits, tmp_path):
 
 
 def test_programs_of_the_document(moving_digits, tmp_path, monkeypatch):
-  """What they leave in their variables is looked at here."""
+  """Runs them on a trained network and compares the logits they compute."""
   workdir, samples, logits = moving_digits
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'runs').mkdir()
