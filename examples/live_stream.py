@@ -38,10 +38,11 @@ def classify(net, recording):
       f'latency {latency_ms:.2f} ms'
     )
   whole = net(net.frames.frames(recording)[np.newaxis])
-  same = np.array_equal(logits, whole)
-  off = f'logits off by {abs(logits - whole).max():.2g}'
-  off = 'the same logits, bit for bit' if same else off
-  print(f'the network on the whole recording: {off}')
+  difference = abs(logits - whole).max()
+  verdict = f'logits off by {difference:.2g}'
+  if difference == 0:
+    verdict = 'the same logits, bit for bit'
+  print(f'the network on the whole recording: {verdict}')
 
 
 def main():

@@ -58,6 +58,7 @@ def export_onnx(
   samples = jax.ShapeDtypeStruct(
     (batch, *preprocessing.sample_shape), jnp.dtype(preprocessing.dtype)
   )
+  # Mistakes in the network are not the format's.
   jax.eval_shape(function, samples)
   with _quiet(), portable.expressible('ONNX'):
     model = jax2onnx.to_onnx(

@@ -85,7 +85,7 @@ def export_stablehlo(
 
 def _serialized(function, *arguments) -> bytes:
   jitted = jax.jit(function)
-  jitted.trace(*arguments)
+  jitted.trace(*arguments)  # Mistakes in the network are not the format's.
   with portable.expressible('StableHLO'):
     exported = jax_export.export(jitted, platforms=PLATFORMS)(*arguments)
     return bytes(exported.serialize())

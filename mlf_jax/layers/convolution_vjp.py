@@ -14,7 +14,7 @@ from mlf_jax.layers.narrow_integers import CONVOLUTION_INPUT, narrow, widen
 from mlf_jax.layers.spiking_units import Range
 from mlf_jax.neuron import membrane_dtype, vary_alike
 
-# Whether CPUs compute gradients in a form of their own.
+# Whether gradients are traced for CPUs in a form of their own.
 _cpu_has_own_form = True
 # Most numbers in the patches that are held at once: 2 MB of float32, which stay
 # in the cache of a processor.
@@ -23,9 +23,10 @@ _MOST_IN_PATCHES = 2**19
 
 @contextlib.contextmanager
 def as_on_accelerators() -> Iterator[None]:
-  """Gradients that are traced inside, in any thread, are JAX's on CPUs too.
+  """Traces gradients for CPUs in JAX's form, as accelerators compute them.
 
-  For estimates of accelerators: XLA counts the operations of a loop once.
+  For estimates of accelerators. XLA counts the operations of a loop only once,
+  and the form for CPUs is a loop. It holds in all threads.
   """
   global _cpu_has_own_form
   _cpu_has_own_form = False
