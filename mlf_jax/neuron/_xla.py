@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from mlf_jax.neuron._timestep import advance, num_fired, retreat, total
 from mlf_jax.neuron._xla_tiles import Tiles
-from mlf_jax.neuron.compiler_hints import materialise
+from mlf_jax.neuron.compiler_hints import materialise, on_all_cores
 
 # Most timesteps of which the backward pass is written out: XLA then fuses all
 # of them into one pass over memory. Beyond, it recomputes the whole chain for
@@ -166,6 +166,7 @@ def _forward_looped(x, u, affine, thresholds, decay):
 
   def advance_all(t, carry):
     u, array = carry
+    t = on_all_cores(t)
     current = tiles.current(array, 0, tiles.length)(t)
     u = [
       advance(v, decay, u_k, current)

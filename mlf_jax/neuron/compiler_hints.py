@@ -34,6 +34,24 @@ def materialise(counts: jax.Array) -> jax.Array:
   )
 
 
+def on_all_cores(counter: jax.Array) -> jax.Array:
+  """Keeps XLA for CPUs from running a loop on a single core.
+
+  XLA takes a loop that reads and writes slices for a small one, whatever the
+  size of the slices, and makes one call of it, except where the loop sorts.
+
+  Args:
+    counter: the whole number that the loop counts in, where it is used.
+
+  Returns:
+    The same number.
+  """
+  sort = lambda counter: jax.lax.sort(jnp.stack([counter, counter]))[0]
+  return jax.lax.platform_dependent(
+    counter, cpu=sort, default=lambda counter: counter
+  )
+
+
 def vary_alike(*trees):
   """Marks arrays as varying over the mesh axes that any of them varies over.
 

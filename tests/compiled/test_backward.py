@@ -1,6 +1,7 @@
 """Guards of what the compiler is given: each protects a measured gain."""
 
 import collections
+import functools
 import re
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 from jax.extend import core
 
-from mlf_jax import models
+from mlf_jax import models, neuron
 from mlf_jax.layers.convolution_vjp import conv_general_dilated
 
 
@@ -159,3 +160,12 @@ def test_counts_are_widened_when_the_gradient_is_there(platform, waits):
   text = traced.lower(lowering_platforms=(platform,)).as_text()
   barriers = re.findall('optimization_barrier .+ : (.+)', text)
   assert ('tensor<2x5x5x4xui8>, tensor<2x5x5x4xf32>' in barriers) == waits
+
+
+def test_forward_loop_runs_on_all_cores():
+  """XLA for CPUs may make one call, on one core, of a loop over timesteps."""
+  run = functools.partial(neuron.run, neuron.MLFParams())
+  x = jnp.zeros((40, 4, 32, 32, 16))
+  text = jax.jit(run).lower(x).compile().as_text()
+  assert ' while(' in text
+  assert 'xla_cpu_small_call' not in text
