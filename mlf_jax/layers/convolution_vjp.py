@@ -99,7 +99,7 @@ def _gradients(apply, lhs, rhs, g):
 
 
 def _gradients_on_cpu(strides, padding, lhs, rhs, g):
-  """Cotangents of input and kernel, in forms that XLA for CPUs computes fast."""
+  """Cotangents of input and kernel, in forms that XLA makes fast on CPUs."""
   d_lhs = _input_cotangent(strides, padding, lhs, rhs, g)
   return d_lhs, _kernel_cotangent(strides, padding, lhs, rhs, g)
 

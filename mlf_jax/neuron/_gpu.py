@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from mlf_jax.neuron import surrogate as surrogate_lib
-from mlf_jax.neuron._timestep import advance, num_fired, retreat
+from mlf_jax.neuron._timestep import advance, retreat
 
 # Timesteps that are written out. More of them run in a loop over segments; the
 # backward pass writes the membranes at the start of each segment to memory.
@@ -36,50 +35,47 @@ def can_index(x, u) -> bool:
 
 # Jitted, so that layers of one shape are traced once: tracing each of them took
 # more than half of the time before the first step of DS-ResNet-20 at T = 40.
-@jax.jit
-def forward(x, u, affine, thresholds, decay):
+@functools.partial(jax.jit, static_argnums=0)
+def forward(unit, x, u, affine, parameters):
   """Final membrane potentials and spikes.
 
   Args:
+    unit: equations of MLF units for one timestep.
     x: input current, or what `affine` turns into it, [time, ...].
     u: initial membrane potentials, [level, ...].
     affine: coefficients per channel, or None.
-    thresholds: [level].
-    decay: scalar.
+    parameters: thresholds, one per level, and decay.
 
   Returns:
     Membrane potentials, [level, ...], and spikes in the shape and dtype of `x`.
   """
+  thresholds, decay = parameters
   results = _call(
-    _forward_kernel,
+    functools.partial(_forward_kernel, unit),
     {'x': x, 'u': u},
-    (affine, thresholds, decay[None]),
+    (affine, jnp.stack(thresholds), decay[None]),
     {'u': (u.shape[0], u.dtype), 'spikes': (x.shape[0], x.dtype)},
   )
   return results['u'].reshape(u.shape), results['spikes'].reshape(x.shape)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def backward(width, surrogate, x, u, g, d_final, affine, thresholds, decay):
+@functools.partial(jax.jit, static_argnums=0)
+def backward(unit, x, u, g, d_final, affine, parameters):
   """Recomputes the membranes and goes back through the timesteps.
 
   Args:
-    width: width of the surrogate windows.
-    surrogate: name of the surrogate windows.
+    unit: as in `forward`.
     x: as in `forward`.
     u: as in `forward`.
     g: cotangent of the spikes, [time, ...].
     d_final: cotangent of the final membrane potentials, [level, ...].
     affine: as in `forward`.
-    thresholds: as in `forward`.
-    decay: as in `forward`.
+    parameters: as in `forward`.
 
   Returns:
-    Cotangents of the input current, `u`, `thresholds` and `decay`.
+    Cotangents of the input current, `u` and `parameters`.
   """
-  window = functools.partial(
-    surrogate_lib.derivative, width=width, surrogate=surrogate
-  )
+  thresholds, decay = parameters
   num_steps, num_levels = x.shape[0], u.shape[0]
   results = {
     'current': (num_steps, x.dtype if affine is None else u.dtype),
@@ -89,17 +85,16 @@ def backward(width, surrogate, x, u, g, d_final, affine, thresholds, decay):
   if loops:
     results['first'] = (loops * num_levels, u.dtype)
   d = _call(
-    functools.partial(_backward_kernel, window),
+    functools.partial(_backward_kernel, unit),
     {'x': x, 'u': u, 'g': g, 'd_final': d_final},
-    (affine, thresholds, decay[None]),
+    (affine, jnp.stack(thresholds), decay[None]),
     results,
     {'thresholds': (num_levels, u.dtype), 'decay': (1, u.dtype)},
   )
   return (
     d['current'].reshape(x.shape),
     d['u'].reshape(u.shape),
-    d['thresholds'].sum(1),
-    d['decay'].sum(),
+    (list(d['thresholds'].sum(1)), d['decay'].sum()),
   )
 
 
@@ -109,17 +104,22 @@ def _segments(num_steps):
   return loops, rest + 1
 
 
-def _forward_kernel(block, arrays, coefficients, results):
+def _without_gradient(unit):
+  """A unit whose forward pass holds no custom gradient, for the compiler."""
+  return lambda parameters, u: jax.vjp(unit, parameters, u)[0]
+
+
+def _forward_kernel(unit, block, arrays, coefficients, results):
   affine, thresholds, decay = coefficients
   levels = range(thresholds.shape[0])
-  thresholds, decay = [thresholds[k] for k in levels], decay[0]
+  parameters = [thresholds[k] for k in levels], decay[0]
+  unit = _without_gradient(unit)
   current = block.current(arrays['x'], affine)
 
   def segment(start, size, u):
     for t in range(size):
-      x_t = current(start + t)
-      u = [advance(thresholds[k], decay, u[k], x_t) for k in levels]
-      spikes = num_fired(thresholds, u, results['spikes'].dtype)
+      u = advance(unit, parameters, u, current(start + t))
+      _, spikes = unit(parameters, u)
       block.write(results['spikes'], start + t, spikes)
     return u
 
@@ -131,19 +131,28 @@ def _forward_kernel(block, arrays, coefficients, results):
     block.write(results['u'], k, u[k])
 
 
-def _backward_kernel(window, block, arrays, coefficients, results):
+def _backward_kernel(unit, block, arrays, coefficients, results):
   affine, thresholds, decay = coefficients
   levels = range(thresholds.shape[0])
-  thresholds, decay = [thresholds[k] for k in levels], decay[0]
+  # Level by level: fewer potentials are in registers at a time.
+  parameters = [([thresholds[k]], decay[0]) for k in levels]
+  forward = _without_gradient(unit)
   current = block.current(arrays['x'], affine)
   read = lambda name, k: block.read(arrays[name], k)
+
+  def advance_level(k, u_k, x_t):
+    return advance(forward, parameters[k], [u_k], x_t)[0]
+
+  def retreat_level(k, u_k, g_t, d_k):
+    (d,), ((d_v,), d_decay) = retreat(unit, parameters[k], [u_k], g_t, [d_k])
+    return d, d_v, d_decay
 
   def advance_segment(i, u):
     for k in levels:
       block.write(results['first'], i * len(levels) + k, u[k])
     for t in range(_SEGMENT):
       x_t = current(i * _SEGMENT + t)
-      u = [advance(thresholds[k], decay, u[k], x_t) for k in levels]
+      u = [advance_level(k, u[k], x_t) for k in levels]
     return u
 
   def retreat_segment(start, size, u, carry, d_final=None):
@@ -154,11 +163,9 @@ def _backward_kernel(window, block, arrays, coefficients, results):
     for k in levels:
       trace = [u[k]]
       for x_t in x:
-        trace.append(advance(thresholds[k], decay, trace[-1], x_t))
+        trace.append(advance_level(k, trace[-1], x_t))
       for t in reversed(range(size)):
-        d, d_v, d_decay_t = retreat(
-          window, thresholds[k], decay, trace[t + 1], g[t], d_next[k]
-        )
+        d, d_v, d_decay_t = retreat_level(k, trace[t + 1], g[t], d_next[k])
         if d_final is not None and t == size - 1:
           # No later timestep resets the final state.
           d += d_final[k]
@@ -185,9 +192,7 @@ def _backward_kernel(window, block, arrays, coefficients, results):
   d_next, d_thresholds, (d_decay,) = _repeat(loops, retreat_in_loop, carry)
   # No spikes are emitted from the initial state.
   for k in levels:
-    d, d_v, d_decay_0 = retreat(
-      window, thresholds[k], decay, u_0[k], nothing[0], d_next[k]
-    )
+    d, d_v, d_decay_0 = retreat_level(k, u_0[k], nothing[0], d_next[k])
     d_decay += d_decay_0
     block.write(results['u'], k, d)
     results['thresholds'][k, 0] = (d_thresholds[k] + d_v).sum()

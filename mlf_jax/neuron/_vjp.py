@@ -2,74 +2,64 @@
 
 import functools
 import warnings
+from typing import Any
 
 import jax
 from jaxtyping import Array, Float
 
 from mlf_jax.neuron import _xla
-from mlf_jax.neuron import surrogate as surrogate_lib
-from mlf_jax.neuron._timestep import Affine
+from mlf_jax.neuron._timestep import Affine, MultiLevelFiring
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def recurrence(
-  width: float,
-  surrogate: str,
+  unit: MultiLevelFiring,
   x: Float[Array, 'time *shape'],
   u: Float[Array, 'level *shape'],
   affine: Affine | None,
-  thresholds: Float[Array, 'level'],
-  decay: Float[Array, ''],
+  parameters: Any,
 ) -> tuple[Float[Array, 'level *shape'], Float[Array, 'time *shape']]:
   """Runs the timesteps; `neuron.run` checks the arguments before.
 
   Args:
-    width: width of the surrogate windows.
-    surrogate: one of `mlf_jax.neuron.SURROGATES`.
+    unit: equations of one timestep.
     x: input current, or what `affine` turns into the current.
     u: initial membrane potentials.
     affine: coefficients per channel, in the dtype of the membranes.
-    thresholds: in the dtype of the membranes.
-    decay: in the dtype of the membranes.
+    parameters: of the unit, a tree of scalars in the dtype of the membranes.
 
   Returns:
     Final membrane potentials, and spikes in the dtype of `x`.
   """
-  del width, surrogate
-  operands = x, u, affine, thresholds, decay
-  gpu = _gpu_kernels(x, u)
+  operands = x, u, affine, parameters
+  forward, gpu = functools.partial(_xla.forward, unit), _gpu_kernels(x, u)
   if gpu is None:
-    return _xla.forward(*operands)
-  return jax.lax.platform_dependent(
-    *operands, cuda=gpu.forward, default=_xla.forward
-  )
+    return forward(*operands)
+  kernel = functools.partial(gpu.forward, unit)
+  return jax.lax.platform_dependent(*operands, cuda=kernel, default=forward)
 
 
-def _forward(width, surrogate, *operands):
-  return recurrence(width, surrogate, *operands), operands
+def _forward(unit, *operands):
+  return recurrence(unit, *operands), operands
 
 
-def _backward(width, surrogate, residuals, cotangents):
-  x, u, affine, thresholds, decay = residuals
+def _backward(unit, residuals, cotangents):
+  x, u, affine, parameters = residuals
   d_final, g = cotangents
-  operands = x, u, g, d_final, affine, thresholds, decay
-  window = functools.partial(
-    surrogate_lib.derivative, width=width, surrogate=surrogate
-  )
-  backward, gpu = functools.partial(_xla.backward, window), _gpu_kernels(x, u)
+  operands = x, u, g, d_final, affine, parameters
+  backward, gpu = functools.partial(_xla.backward, unit), _gpu_kernels(x, u)
   if gpu is None:
-    d_current, *others = backward(*operands)
+    d_current, d_u, d_parameters = backward(*operands)
   else:
-    kernel = functools.partial(gpu.backward, width, surrogate)
-    d_current, *others = jax.lax.platform_dependent(
+    kernel = functools.partial(gpu.backward, unit)
+    d_current, d_u, d_parameters = jax.lax.platform_dependent(
       *operands, cuda=kernel, default=backward
     )
-  d_u, d_thresholds, d_decay = others
   if affine is None:
-    return d_current.astype(x.dtype), d_u, None, d_thresholds, d_decay
+    return d_current.astype(x.dtype), d_u, None, d_parameters
   pull = jax.vjp(lambda x, affine: affine(x), x, affine)[1]
   d_x, d_affine = pull(d_current)
-  return d_x, d_u, d_affine, d_thresholds, d_decay
+  return d_x, d_u, d_affine, d_parameters
 
 
 recurrence.defvjp(_forward, _backward)

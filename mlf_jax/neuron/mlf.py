@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 
 from mlf_jax.errors import UserError, require_floating
 from mlf_jax.neuron import surrogate as surrogate_lib
-from mlf_jax.neuron._timestep import Affine
+from mlf_jax.neuron._timestep import Affine, MultiLevelFiring
 from mlf_jax.neuron._vjp import recurrence
 from mlf_jax.neuron.compiler_hints import vary_alike
 
@@ -266,16 +266,16 @@ def run(
         f'affine.{name} must be {u.dtype} of shape {x.shape[-1:]}, got '
         f'{value.dtype} of shape {value.shape}'
       )
-  x, u, affine, threshold, decay = vary_alike(
+  x, u, affine, thresholds, decay = vary_alike(
     x,
     u,
     affine,
     jnp.asarray(params.thresholds).astype(u.dtype),
     jnp.asarray(params.decay).astype(u.dtype),
   )
-  u, spikes = recurrence(
-    params.width, params.surrogate, x, u, affine, threshold, decay
-  )
+  unit = MultiLevelFiring(params.width, params.surrogate)
+  parameters = list(thresholds), decay
+  u, spikes = recurrence(unit, x, u, affine, parameters)
   return MLFState(u), spikes
 
 

@@ -84,12 +84,12 @@ def derivative(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _step_function(z, width, surrogate):
-  del width, surrogate
-  return (z > 0).astype(z.dtype)
+  return _step_function_fwd(z, width, surrogate)[0]
 
 
 def _step_function_fwd(z, width, surrogate):
-  return _step_function(z, width, surrogate), z
+  del width, surrogate
+  return (z > 0).astype(z.dtype), z
 
 
 def _step_function_bwd(width, surrogate, z, g):
