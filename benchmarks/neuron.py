@@ -1,9 +1,9 @@
 """The neuron alone, in units of an addition: `python benchmarks/neuron.py`.
 
 Prints, for ten million values, T = 40 and 4 timesteps and K = 3 and 1 levels,
-the time of the forward pass, and of forward and backward together, divided by
-the time to add a number to the same array: median and quartiles of the ratios
-turn by turn, in one process. Then the temporaries of the backward pass. An
+or for others, the time of the forward pass, and of forward and backward
+together, divided by the time to add a number to the same array: median and
+quartiles of the ratios turn by turn, in one process. Then the temporaries of the backward pass. An
 addition reads the array once and writes it once, so the floor is 1 and 2.5.
 """
 
@@ -16,24 +16,32 @@ import jax
 from mlf_jax import neuron
 
 
+# Neurons in a row.
+_ROW = 512
+
+
 def main():
   """Measures one shape after the other."""
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
   parser.add_argument('--repetitions', type=cases.at_least(2), default=21)
-  # One neuron of 40 timesteps.
-  parser.add_argument('--values', type=cases.at_least(40), default=10 * 2**20)
+  whole = cases.at_least(1)
+  parser.add_argument('--values', type=whole, default=10 * 2**20)
+  parser.add_argument('--timesteps', type=whole, nargs='+', default=[40, 4])
+  parser.add_argument('--levels', type=whole, nargs='+', default=[3, 1])
   arguments = parser.parse_args()
   print(cases.machine())
-  print(f'{arguments.values:,} float32 values')
-  for time_steps in (40, 4):
-    for num_levels in (3, 1):
+  print(f'about {arguments.values:,} float32 values')
+  for time_steps in arguments.timesteps:
+    for num_levels in arguments.levels:
       _measure(time_steps, num_levels, arguments)
   return 0
 
 
 def _measure(time_steps, num_levels, arguments):
-  params = neuron.MLFParams((0.6, 1.6, 2.6)[:num_levels])
-  shape = (time_steps, arguments.values // time_steps)
+  params = neuron.MLFParams([0.6 + k for k in range(num_levels)])
+  # A whole number of rows of neurons, as in a network.
+  rows = max(1, arguments.values // (time_steps * _ROW))
+  shape = (time_steps, rows * _ROW)
   x = jax.random.normal(jax.random.key(0), shape)
   g = jax.random.normal(jax.random.key(1), shape)
 
@@ -59,7 +67,7 @@ def _measure(time_steps, num_levels, arguments):
   )
   temporaries = cases.temporaries(jax.jit(backward).lower(x, g).compile())
   print(
-    f'T = {time_steps:2}, K = {num_levels}: '
+    f'T = {time_steps:3}, K = {num_levels}: '
     f'forward {cases.ratio(seconds["forward"], seconds["add"])}, '
     f'and backward {cases.ratio(seconds["both"], seconds["add"])}, '
     f'addition {1000 * statistics.median(seconds["add"]):.1f} ms, '
