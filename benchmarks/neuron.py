@@ -3,8 +3,9 @@
 Prints, for ten million values, T = 40 and 4 timesteps and K = 3 and 1 levels,
 or for others, the time of the forward pass, and of forward and backward
 together, divided by the time to add a number to the same array: median and
-quartiles of the ratios turn by turn, in one process. Then the temporaries of the backward pass. An
-addition reads the array once and writes it once, so the floor is 1 and 2.5.
+quartiles of the ratios turn by turn, in one process. Then the temporaries of
+the backward pass. An addition reads the array once and writes it once, so the
+floor is 1 and 2.5.
 """
 
 import argparse
@@ -14,7 +15,6 @@ import cases
 import jax
 
 from mlf_jax import neuron
-
 
 # Neurons in a row.
 _ROW = 512

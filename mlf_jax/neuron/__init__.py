@@ -5,7 +5,8 @@ over a recording, `mlf` the one-liner for a model of your own.
 """
 
 from mlf_jax.neuron import surrogate
-from mlf_jax.neuron._timestep import Affine
+from mlf_jax.neuron._timestep import Affine, Equations
+from mlf_jax.neuron._vjp import recurrence
 from mlf_jax.neuron.compiler_hints import materialise, vary_alike
 from mlf_jax.neuron.mlf import (
   MLFParams,
@@ -21,12 +22,14 @@ from mlf_jax.neuron.surrogate import SURROGATES
 __all__ = [
   'SURROGATES',
   'Affine',
+  'Equations',
   'MLFParams',
   'MLFState',
   'init_state',
   'materialise',
   'membrane_dtype',
   'mlf',
+  'recurrence',
   'run',
   'step',
   'surrogate',

@@ -6,13 +6,14 @@ potentials, and start a kernel, at each timestep.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from mlf_jax.neuron._timestep import advance, retreat
+from mlf_jax.neuron._timestep import MultiLevelFiring, advance, retreat
 
 # Timesteps that are written out. More of them run in a loop over segments; the
 # backward pass writes the membranes at the start of each segment to memory.
@@ -36,20 +37,20 @@ def can_index(x, u) -> bool:
 # Jitted, so that layers of one shape are traced once: tracing each of them took
 # more than half of the time before the first step of DS-ResNet-20 at T = 40.
 @functools.partial(jax.jit, static_argnums=0)
-def forward(unit, x, u, affine, parameters):
+def forward(unit, x, u, affine, values):
   """Final membrane potentials and spikes.
 
   Args:
-    unit: equations of MLF units for one timestep.
+    unit: equations of MLF units.
     x: input current, or what `affine` turns into it, [time, ...].
     u: initial membrane potentials, [level, ...].
     affine: coefficients per channel, or None.
-    parameters: thresholds, one per level, and decay.
+    values: thresholds, one per level, and decay.
 
   Returns:
     Membrane potentials, [level, ...], and spikes in the shape and dtype of `x`.
   """
-  thresholds, decay = parameters
+  thresholds, decay = values
   results = _call(
     functools.partial(_forward_kernel, unit),
     {'x': x, 'u': u},
@@ -60,7 +61,7 @@ def forward(unit, x, u, affine, parameters):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def backward(unit, x, u, g, d_final, affine, parameters):
+def backward(unit, x, u, g, d_final, affine, values):
   """Recomputes the membranes and goes back through the timesteps.
 
   Args:
@@ -70,12 +71,12 @@ def backward(unit, x, u, g, d_final, affine, parameters):
     g: cotangent of the spikes, [time, ...].
     d_final: cotangent of the final membrane potentials, [level, ...].
     affine: as in `forward`.
-    parameters: as in `forward`.
+    values: as in `forward`.
 
   Returns:
-    Cotangents of the input current, `u` and `parameters`.
+    Cotangents of the input current, `u` and `values`.
   """
-  thresholds, decay = parameters
+  thresholds, decay = values
   num_steps, num_levels = x.shape[0], u.shape[0]
   results = {
     'current': (num_steps, x.dtype if affine is None else u.dtype),
@@ -104,22 +105,26 @@ def _segments(num_steps):
   return loops, rest + 1
 
 
-def _without_gradient(unit):
-  """A unit whose forward pass holds no custom gradient, for the compiler."""
-  return lambda parameters, u: jax.vjp(unit, parameters, u)[0]
+class _ForwardOnly(NamedTuple):
+  """Equations without a custom gradient, which the compiler does not know."""
+
+  unit: MultiLevelFiring
+
+  def fire_and_reset(self, values, u):
+    return jax.vjp(self.unit.fire_and_reset, values, u)[0]
 
 
 def _forward_kernel(unit, block, arrays, coefficients, results):
   affine, thresholds, decay = coefficients
   levels = range(thresholds.shape[0])
-  parameters = [thresholds[k] for k in levels], decay[0]
-  unit = _without_gradient(unit)
+  values = [thresholds[k] for k in levels], decay[0]
+  unit = _ForwardOnly(unit)
   current = block.current(arrays['x'], affine)
 
   def segment(start, size, u):
     for t in range(size):
-      u = advance(unit, parameters, u, current(start + t))
-      _, spikes = unit(parameters, u)
+      u = advance(unit, values, u, current(start + t))
+      _, spikes = unit.fire_and_reset(values, u)
       block.write(results['spikes'], start + t, spikes)
     return u
 
@@ -135,16 +140,16 @@ def _backward_kernel(unit, block, arrays, coefficients, results):
   affine, thresholds, decay = coefficients
   levels = range(thresholds.shape[0])
   # Level by level: fewer potentials are in registers at a time.
-  parameters = [([thresholds[k]], decay[0]) for k in levels]
-  forward = _without_gradient(unit)
+  values = [([thresholds[k]], decay[0]) for k in levels]
+  forward = _ForwardOnly(unit)
   current = block.current(arrays['x'], affine)
   read = lambda name, k: block.read(arrays[name], k)
 
   def advance_level(k, u_k, x_t):
-    return advance(forward, parameters[k], [u_k], x_t)[0]
+    return advance(forward, values[k], [u_k], x_t)[0]
 
   def retreat_level(k, u_k, g_t, d_k):
-    (d,), ((d_v,), d_decay) = retreat(unit, parameters[k], [u_k], g_t, [d_k])
+    (d,), ((d_v,), d_decay) = retreat(unit, values[k], [u_k], g_t, [d_k])
     return d, d_v, d_decay
 
   def advance_segment(i, u):

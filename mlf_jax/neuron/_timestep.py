@@ -1,7 +1,7 @@
 """The equations of one timestep, forward and backward, shared by all paths."""
 
 import functools
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -29,33 +29,39 @@ class Affine(NamedTuple):
     return (x.astype(mean.dtype) - mean) * scale + bias
 
 
-class MultiLevelFiring(NamedTuple):
-  """MLF units after a timestep: what their reset leaves, and their spikes.
+class Equations(Protocol):
+  """A timestep of a unit that adds the current to what the reset has left.
 
-  The equations of other units have the same form. `advance` and `retreat` take
-  any of them as `unit`.
+  Hashable: equal equations are compiled once.
   """
 
-  width: float
-  surrogate: str
-
-  def most_spikes(self, parameters):
-    """Most spikes that a unit emits at one timestep."""
-    thresholds, _ = parameters
-    return len(thresholds)
-
-  def __call__(self, parameters, u):
-    """Fires and resets.
+  def fire_and_reset(self, values, u):
+    """Spikes of a timestep, and what is left for the next; differentiable.
 
     Args:
-      parameters: thresholds, one per level, and decay.
+      values: of the unit, a tree of scalars, or of arrays in the shape of a
+        level.
       u: membrane potential u_k[t] of each level, before the reset.
 
     Returns:
-      decay * u_k[t] * (1 - o_k[t]) of each level, to which the current of the
-      next timestep is added, and the spikes o[t].
+      What is left of each level, to which the current x[t + 1] is added to make
+      u_k[t + 1], and the spikes o[t].
     """
-    thresholds, decay = parameters
+
+  def output_range(self):
+    """Least and greatest whole number of spikes; None if they are not whole."""
+
+
+class MultiLevelFiring(NamedTuple):
+  """Equations of MLF units; their values are thresholds and decay."""
+
+  num_levels: int
+  width: float
+  surrogate: str
+
+  def fire_and_reset(self, values, u):
+    """What is left is decay * u_k[t] * (1 - o_k[t])."""
+    thresholds, decay = values
     left, fired = [], []
     for v, u_k in zip(thresholds, u, strict=True):
       fired.append(spike(u_k, v, self.width, self.surrogate))
@@ -64,17 +70,21 @@ class MultiLevelFiring(NamedTuple):
       left.append(decay * u_k * (1 - fired[-1]))
     return left, total(fired)
 
+  def output_range(self):
+    """From no level fired to all of them."""
+    return 0, self.num_levels
 
-def advance(unit, parameters, u, x_t):
+
+def advance(unit, values, u, x_t):
   """Membrane potentials u_k[t] from u_k[t-1] and the current x[t].
 
   Both potentials are those before the reset.
   """
-  left, _ = unit(parameters, u)
+  left, _ = unit.fire_and_reset(values, u)
   return [u_k + x_t.astype(u_k.dtype) for u_k in left]
 
 
-def retreat(unit, parameters, u, g, d_next):
+def retreat(unit, values, u, g, d_next):
   """Backward pass of one timestep, with the reset path.
 
   With g[t] = dL/do[t], h_k the surrogate derivative and d_k[t] = dL/du_k[t],
@@ -84,20 +94,20 @@ def retreat(unit, parameters, u, g, d_next):
                + decay d_k[t+1] (1 - o_k[t])
 
   Args:
-    unit: such as `MultiLevelFiring`.
-    parameters: of the unit.
+    unit: the equations.
+    values: of the unit.
     u: u_k[t] of each level.
     g: g[t], in the dtype of `u`.
     d_next: d_k[t+1] of each level.
 
   Returns:
     d_k[t] of each level, and the contributions of each neuron at this timestep
-    to the gradient of `parameters`.
+    to the gradient of `values`.
   """
-  # A parameter of all neurons would have its gradient summed at each timestep.
-  spread = jax.tree.map(lambda p: jnp.broadcast_to(p, g.shape), parameters)
-  d_parameters, d = jax.vjp(unit, spread, u)[1]((d_next, g))
-  return d, d_parameters
+  # A value of all neurons would have its gradient summed at each timestep.
+  values = jax.tree.map(lambda v: jnp.broadcast_to(v, g.shape), values)
+  d_values, d = jax.vjp(unit.fire_and_reset, values, u)[1]((d_next, g))
+  return d, d_values
 
 
 def total(arrays):

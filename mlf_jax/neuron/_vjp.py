@@ -1,4 +1,4 @@
-"""The recurrence of MLF units as a `custom_vjp`, and its choice of backend."""
+"""The recurrence of units as a `custom_vjp`, and its choice of backend."""
 
 import functools
 import warnings
@@ -8,31 +8,36 @@ import jax
 from jaxtyping import Array, Float
 
 from mlf_jax.neuron import _xla
-from mlf_jax.neuron._timestep import Affine, MultiLevelFiring
+from mlf_jax.neuron._timestep import Affine, Equations, MultiLevelFiring
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def recurrence(
-  unit: MultiLevelFiring,
+  unit: Equations,
   x: Float[Array, 'time *shape'],
   u: Float[Array, 'level *shape'],
   affine: Affine | None,
-  parameters: Any,
+  values: Any,
 ) -> tuple[Float[Array, 'level *shape'], Float[Array, 'time *shape']]:
-  """Runs the timesteps; `neuron.run` checks the arguments before.
+  """Runs any units of such equations; the arguments are not checked.
+
+  At each timestep the current is added to what the reset of the one before has
+  left: u_k[t] = left_k(u[t-1]) + x[t]. The backward pass keeps only `x` and
+  computes the membranes again.
 
   Args:
-    unit: equations of one timestep.
+    unit: the equations.
     x: input current, or what `affine` turns into the current.
-    u: initial membrane potentials.
-    affine: coefficients per channel, in the dtype of the membranes.
-    parameters: of the unit, a tree of scalars in the dtype of the membranes.
+    u: initial membrane potentials, in float32 or wider.
+    affine: coefficients per channel, in the dtype of `u`, or None.
+    values: of the units, a tree of scalars in the dtype of `u`.
 
   Returns:
-    Final membrane potentials, and spikes in the dtype of `x`.
+    Final membrane potentials, before the reset, and spikes in the dtype of `x`.
   """
-  operands = x, u, affine, parameters
-  forward, gpu = functools.partial(_xla.forward, unit), _gpu_kernels(x, u)
+  operands = x, u, affine, values
+  forward = functools.partial(_xla.forward, unit)
+  gpu = _gpu_kernels(unit, x, u)
   if gpu is None:
     return forward(*operands)
   kernel = functools.partial(gpu.forward, unit)
@@ -44,30 +49,33 @@ def _forward(unit, *operands):
 
 
 def _backward(unit, residuals, cotangents):
-  x, u, affine, parameters = residuals
+  x, u, affine, values = residuals
   d_final, g = cotangents
-  operands = x, u, g, d_final, affine, parameters
-  backward, gpu = functools.partial(_xla.backward, unit), _gpu_kernels(x, u)
+  operands = x, u, g, d_final, affine, values
+  backward, gpu = (
+    functools.partial(_xla.backward, unit),
+    _gpu_kernels(unit, x, u),
+  )
   if gpu is None:
-    d_current, d_u, d_parameters = backward(*operands)
+    d_current, d_u, d_values = backward(*operands)
   else:
     kernel = functools.partial(gpu.backward, unit)
-    d_current, d_u, d_parameters = jax.lax.platform_dependent(
+    d_current, d_u, d_values = jax.lax.platform_dependent(
       *operands, cuda=kernel, default=backward
     )
   if affine is None:
-    return d_current.astype(x.dtype), d_u, None, d_parameters
+    return d_current.astype(x.dtype), d_u, None, d_values
   pull = jax.vjp(lambda x, affine: affine(x), x, affine)[1]
   d_x, d_affine = pull(d_current)
-  return d_x, d_u, d_affine, d_parameters
+  return d_x, d_u, d_affine, d_values
 
 
 recurrence.defvjp(_forward, _backward)
 
 
-def _gpu_kernels(x, u):
+def _gpu_kernels(unit, x, u):
   """The module with kernels for GPUs; None where XLA's own loops run."""
-  if not (x.size and _has_gpu()):
+  if not (isinstance(unit, MultiLevelFiring) and x.size and _has_gpu()):
     return None
   gpu = _import_gpu_kernels()
   return gpu if gpu is not None and gpu.can_index(x, u) else None

@@ -26,26 +26,25 @@ _MOST_UNROLLED_FORWARD = 16
 _TILE = 8192
 
 
-def forward(unit, x, u, affine, parameters):
+def forward(unit, x, u, affine, values):
   """Final membrane potentials and spikes.
 
   Args:
-    unit: equations of the unit, such as `_timestep.MultiLevelFiring`.
+    unit: the `Equations` of the units.
     x: input current, or what `affine` turns into it, [time, ...].
     u: initial membrane potentials, [level, ...].
     affine: coefficients per channel, or None.
-    parameters: of the unit, a tree of scalars.
+    values: of the units, a tree of scalars.
   """
   if not x.size:
     return u, x
-  most = unit.most_spikes(parameters)
-  word_dtype = _word_dtype(x.shape[0], most)
+  word_dtype = _word_dtype(x.shape[0], unit.output_range())
   if word_dtype is None:
-    return _forward_looped(unit, x, u, affine, parameters)
-  return _forward_unrolled(unit, most, word_dtype, x, u, affine, parameters)
+    return _forward_looped(unit, x, u, affine, values)
+  return _forward_unrolled(unit, word_dtype, x, u, affine, values)
 
 
-def backward(unit, x, u, g, d_final, affine, parameters):
+def backward(unit, x, u, g, d_final, affine, values):
   """Recomputes the membranes and goes back through the timesteps.
 
   Args:
@@ -55,12 +54,12 @@ def backward(unit, x, u, g, d_final, affine, parameters):
     g: cotangent of the spikes, [time, ...].
     d_final: cotangent of the final membrane potentials, [level, ...].
     affine: as in `forward`.
-    parameters: as in `forward`.
+    values: as in `forward`.
 
   Returns:
-    Cotangents of the input current, `u` and `parameters`.
+    Cotangents of the input current, `u` and `values`.
   """
-  operands = x, u, g, d_final, affine, parameters
+  operands = x, u, g, d_final, affine, values
   if x.shape[0] <= _MOST_UNROLLED_BACKWARD or not x.size:
     return _backward_unrolled(unit, *operands)
   looped = functools.partial(_backward_looped, unit)
@@ -81,22 +80,29 @@ def _levels(array):
   return [array[k] for k in range(array.shape[0])]
 
 
-def _word_dtype(num_steps, most):
+def _bits(output_range):
+  """Bits that hold the spikes of a neuron at one timestep."""
+  least, most = output_range
+  return (most - least).bit_length()
+
+
+def _word_dtype(num_steps, output_range):
   """Narrowest unsigned dtype for the spikes of a neuron at all timesteps.
 
   One bit stays unused, so that a word never has its largest value. None if no
-  dtype is wide enough or there are too many timesteps to write out.
+  dtype is wide enough, there are too many timesteps to write out or spikes are
+  not whole numbers.
   """
-  if num_steps > _MOST_UNROLLED_FORWARD:
+  if output_range is None or num_steps > _MOST_UNROLLED_FORWARD:
     return None
-  bits = num_steps * most.bit_length()
+  bits = num_steps * _bits(output_range)
   for dtype in (jnp.uint8, jnp.uint16, jnp.uint32):
     if bits < jnp.iinfo(dtype).bits:
       return dtype
   return None
 
 
-def _forward_unrolled(unit, most, word_dtype, x, u, affine, parameters):
+def _forward_unrolled(unit, word_dtype, x, u, affine, values):
   """Forward pass with every timestep written out.
 
   The spikes of a neuron are packed into one word, which is written to memory
@@ -104,30 +110,31 @@ def _forward_unrolled(unit, most, word_dtype, x, u, affine, parameters):
   t = 0. The loop, which writes and reads the membranes at each timestep, makes
   inference of DS-ResNet-14 for CIFAR10-DVS at T = 10 take 1.08 times as long.
   """
-  bits, word, u = most.bit_length(), 0, _levels(u)
+  (least, _), u, word = unit.output_range(), _levels(u), 0
+  bits = _bits(unit.output_range())
   for t, x_t in enumerate(x):
-    u = advance(unit, parameters, u, x_t if affine is None else affine(x_t))
-    _, spikes = unit(parameters, u)
-    word |= spikes.astype(jnp.int32) << bits * t
+    u = advance(unit, values, u, x_t if affine is None else affine(x_t))
+    _, spikes = unit.fire_and_reset(values, u)
+    word |= (spikes.astype(jnp.int32) - least) << bits * t
   word = materialise(word.astype(word_dtype))
   shifts = bits * jnp.arange(x.shape[0], dtype=jnp.int32)
   shifts = shifts.reshape((-1, *[1] * word.ndim))
   spikes = (word.astype(jnp.int32)[None] >> shifts) & ((1 << bits) - 1)
-  return jnp.stack(u), spikes.astype(x.dtype)
+  return jnp.stack(u), (spikes + least).astype(x.dtype)
 
 
-def _backward_unrolled(unit, x, u, g, d_final, affine, parameters):
+def _backward_unrolled(unit, x, u, g, d_final, affine, values):
   """`backward` with every timestep written out."""
   trace = [_levels(u)]
   for x_t in x if affine is None else affine(x):
-    trace.append(advance(unit, parameters, trace[-1], x_t))
+    trace.append(advance(unit, values, trace[-1], x_t))
   d = [jnp.zeros_like(u_k) for u_k in trace[0]]
   # No later timestep resets the final state: its cotangent is added as it is.
   d_last, d_current, sums = _levels(d_final), [], None
   for t in reversed(range(len(trace))):
     # No spikes are emitted from the initial state.
     g_t = g[t - 1].astype(u.dtype) if t else jnp.zeros_like(u[0])
-    d, contributions = retreat(unit, parameters, trace[t], g_t, d)
+    d, contributions = retreat(unit, values, trace[t], g_t, d)
     sums = _add(sums, contributions)
     if d_last:
       d, d_last = _add(d, d_last), None
@@ -155,7 +162,7 @@ def _blank(shape, dtype, x):
   return jnp.broadcast_to(zero, shape)
 
 
-def _forward_looped(unit, x, u, affine, parameters):
+def _forward_looped(unit, x, u, affine, values):
   """Forward pass as a loop over timesteps.
 
   Spikes overwrite the input that they come from. A separate array would have to
@@ -168,8 +175,8 @@ def _forward_looped(unit, x, u, affine, parameters):
     u, array = carry
     t = on_all_cores(t)
     current = tiles.current(array, 0, tiles.length)(t)
-    u = advance(unit, parameters, u, current)
-    _, spikes = unit(parameters, u)
+    u = advance(unit, values, u, current)
+    _, spikes = unit.fire_and_reset(values, u)
     return u, tiles.write(array, spikes, t, 0)
 
   carry = _levels(tiles.view(u)), tiles.view(x)
@@ -177,7 +184,7 @@ def _forward_looped(unit, x, u, affine, parameters):
   return jnp.stack(final).reshape(u.shape), spikes.reshape(x.shape)
 
 
-def _backward_looped(unit, tile, x, u, g, d_final, affine, parameters):
+def _backward_looped(unit, tile, x, u, g, d_final, affine, values):
   """`backward` as loops over timesteps, tile by tile of neurons.
 
   The membranes of a tile stay in the cache of a core instead of travelling to
@@ -188,13 +195,13 @@ def _backward_looped(unit, tile, x, u, g, d_final, affine, parameters):
   xs, us, gs, d_finals = map(tiles.view, (x, u, g, d_final))
 
   def one_tile(start, size, carry):
-    traces, d_x, d_u, d_parameters = carry
+    traces, d_x, d_u, d_values = carry
     current = tiles.current(xs, start, size)
     read = lambda array, t: tiles.read(array, t, start, size)
 
     def advance_tile(t, carry):
       u_t, traces = carry
-      u_t = advance(unit, parameters, u_t, current(t))
+      u_t = advance(unit, values, u_t, current(t))
       return u_t, [tiles.write(traces[k], u_t[k], t, 0) for k in levels]
 
     def retreat_tile(i, carry):
@@ -202,7 +209,7 @@ def _backward_looped(unit, tile, x, u, g, d_final, affine, parameters):
       t = last - 1 - i
       u_t = [tiles.read(traces[k], t, 0, size) for k in levels]
       g_t = read(gs, t).astype(u.dtype)
-      d, contributions = retreat(unit, parameters, u_t, g_t, d)
+      d, contributions = retreat(unit, values, u_t, g_t, d)
       return tiles.write(d_x, total(d), t, start), d, _add(sums, contributions)
 
     zero = jnp.zeros_like(read(us, 0))
@@ -211,25 +218,25 @@ def _backward_looped(unit, tile, x, u, g, d_final, affine, parameters):
     u_t, traces = jax.lax.fori_loop(1, last + 1, advance_tile, carry)
     # No later timestep resets the last one.
     g_t = read(gs, last).astype(u.dtype)
-    d, sums = retreat(unit, parameters, u_t, g_t, [zero for _ in levels])
+    d, sums = retreat(unit, values, u_t, g_t, [zero for _ in levels])
     d = [d[k] + read(d_finals, k) for k in levels]
     d_x = tiles.write(d_x, total(d), last, start)
     d_x, d, sums = jax.lax.fori_loop(0, last, retreat_tile, (d_x, d, sums))
     # No spikes are emitted from the initial state.
-    d, contributions = retreat(unit, parameters, u_0, zero, d)
+    d, contributions = retreat(unit, values, u_0, zero, d)
     for k in levels:
       d_u = tiles.write(d_u, d[k], k, start)
     sums = jax.tree.map(jnp.sum, _add(sums, contributions))
-    return traces, d_x, d_u, _add(d_parameters, sums)
+    return traces, d_x, d_u, _add(d_values, sums)
 
   trace = (x.shape[0], *tiles.largest_tile)
-  _, d_x, d_u, d_parameters = tiles.for_each_tile(
+  _, d_x, d_u, d_values = tiles.for_each_tile(
     one_tile,
     (
       [_blank(trace, u.dtype, d_k) for d_k in _levels(d_finals)],
       _blank(xs.shape, x.dtype if affine is None else u.dtype, g),
       _blank(us.shape, u.dtype, g),
-      jax.tree.map(jnp.zeros_like, parameters),
+      jax.tree.map(jnp.zeros_like, values),
     ),
   )
-  return d_x.reshape(x.shape), d_u.reshape(u.shape), d_parameters
+  return d_x.reshape(x.shape), d_u.reshape(u.shape), d_values

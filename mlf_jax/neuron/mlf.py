@@ -273,9 +273,8 @@ def run(
     jnp.asarray(params.thresholds).astype(u.dtype),
     jnp.asarray(params.decay).astype(u.dtype),
   )
-  unit = MultiLevelFiring(params.width, params.surrogate)
-  parameters = list(thresholds), decay
-  u, spikes = recurrence(unit, x, u, affine, parameters)
+  unit = MultiLevelFiring(params.num_levels, params.width, params.surrogate)
+  u, spikes = recurrence(unit, x, u, affine, (list(thresholds), decay))
   return MLFState(u), spikes
 
 
