@@ -3,6 +3,15 @@
 from mlf_jax.layers import memory_modes
 from mlf_jax.layers.factory import LayerFactory
 from mlf_jax.layers.normalization import NORMALIZATIONS, TDBatchNorm
+from mlf_jax.layers.related_units import (
+  LIF,
+  IntegerLIF,
+  IntegratingUnit,
+  LearnedMLF,
+  MultiHierarchical,
+  ParametricLIF,
+  Ternary,
+)
 from mlf_jax.layers.spiking_units import (
   INITIAL_STATE,
   MEMBRANE_POTENTIAL,
@@ -23,18 +32,25 @@ from mlf_jax.layers.timestep_dropout import TimestepDropout
 
 __all__ = [
   'INITIAL_STATE',
+  'LIF',
   'MEMBRANE_POTENTIAL',
   'MLF',
   'NORMALIZATIONS',
   'OBSERVED',
   'UNITS',
+  'IntegerLIF',
+  'IntegratingUnit',
   'LayerFactory',
+  'LearnedMLF',
+  'MultiHierarchical',
   'Observation',
+  'ParametricLIF',
   'ReLU',
   'Readout',
   'SpikingUnit',
   'SpikingUnits',
   'TDBatchNorm',
+  'Ternary',
   'TimestepDropout',
   'fold_time_into_batch',
   'memory_modes',

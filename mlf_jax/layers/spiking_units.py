@@ -315,9 +315,6 @@ class ReLU(SpikingUnit):
     return self.step(parameters, state, x if affine is None else affine(x))
 
 
-UNITS.seal()
-
-
 class SpikingUnits(nn.Module):
   """Units over a current whose time is folded into batch.
 

@@ -185,8 +185,8 @@ def test_units_are_plain_numbers_with_explanations():
     MLF(decay=2.0)
   with pytest.raises(UserError, match='must be strictly increasing'):
     MLF((2.0, 1.0))
-  with pytest.raises(UserError, match="unit 'lif' is unknown"):
-    UNITS['lif']
+  with pytest.raises(UserError, match="unit 'lix' is unknown"):
+    UNITS['lix']
 
 
 def test_first_threshold_scales_the_normalisation():
