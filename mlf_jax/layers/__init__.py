@@ -2,7 +2,11 @@
 
 from mlf_jax.layers import memory_modes
 from mlf_jax.layers.factory import LayerFactory
-from mlf_jax.layers.normalization import NORMALIZATIONS, TDBatchNorm
+from mlf_jax.layers.normalization import (
+  NORMALIZATIONS,
+  BatchNorm,
+  TDBatchNorm,
+)
 from mlf_jax.layers.related_units import (
   LIF,
   IntegerLIF,
@@ -38,6 +42,7 @@ __all__ = [
   'NORMALIZATIONS',
   'OBSERVED',
   'UNITS',
+  'BatchNorm',
   'IntegerLIF',
   'IntegratingUnit',
   'LayerFactory',

@@ -131,14 +131,33 @@ class TDBatchNorm(nn.Module):
             1 - self.momentum
           ) * running.value + self.momentum * batch.astype(running.value.dtype)
 
-    scale = (
-      self.alpha * self.threshold / (_standard_deviation(var) + self.epsilon)
-    )
+    scale = self._scale(var)
     if not self.affine:
       return Affine(mean, scale, jnp.zeros_like(mean))
     gamma = self.param('scale', nn.initializers.ones, shape, dtype)
     beta = self.param('bias', nn.initializers.zeros, shape, dtype)
     return Affine(mean, scale * gamma.astype(dtype), beta.astype(dtype))
+
+  def _scale(self, var):
+    """Scale before gamma, from the variance."""
+    deviation = _standard_deviation(var) + self.epsilon
+    return self.alpha * self.threshold / deviation
+
+
+@NORMALIZATIONS.register('bn')
+class BatchNorm(TDBatchNorm):
+  """Batch normalisation that leaves the threshold out.
+
+      y = gamma * (x - mean) / sqrt(var + epsilon) + beta
+
+  Statistics, attributes and errors are those of `TDBatchNorm`; `threshold` and
+  `alpha` do nothing.
+
+  Source: Ioffe and Szegedy, "Batch Normalization", ICML 2015.
+  """
+
+  def _scale(self, var):
+    return jax.lax.rsqrt(var + self.epsilon)
 
 
 NORMALIZATIONS.seal()

@@ -45,6 +45,9 @@ class ResidualBlock(nn.Module):
 
   # The shortcut of the published networks with this block.
   default_shortcut = 'mlf'
+  # Whether blocks begin with units and pass currents on. The units of the stem
+  # then stand behind the last block.
+  fires_first = False
 
   def output_range(self, projects: bool) -> Range | None:
     """Range of the whole numbers that the block returns; None for others.
@@ -129,6 +132,44 @@ class PlainBlock(ResidualBlock):
     y = self.make.norm(name='bn2')(y, not train)
     y = checkpoint_name(y + shortcut.astype(y.dtype), CURRENT)
     return self.make.units('units2')(y)
+
+
+@BLOCKS.register('sew')
+class SEWBlock(DSBlock):
+  """Spike-element-wise block that adds: the same equations as 'ds'.
+
+  Source: Fang et al., "Deep Residual Learning in Spiking Neural Networks",
+  NeurIPS 2021, with ADD as the function g and units in the shortcut.
+  """
+
+
+@BLOCKS.register('ms')
+class MSBlock(ResidualBlock):
+  """Membrane-shortcut block: units fire before each convolution.
+
+  From block to block goes a current, which is a real number. A projection
+  shortcut convolves it as it is.
+
+  Source: Hu et al., "Advancing Spiking Neural Networks Toward Deep Residual
+  Learning", IEEE Transactions on Neural Networks and Learning Systems, 2024.
+  """
+
+  default_shortcut = 'norm'
+  fires_first = True
+
+  @nn.compact
+  def __call__(self, x, train):
+    """bn2(conv2(units(bn1(conv1(units(x)))))) + shortcut(x)."""
+    make = self.make
+    x = checkpoint_name(make.mode.block_input(x, self.input_range), CURRENT)
+    shortcut = self.shortcut_of(x, train)
+    spikes = make.unit.output_range()
+    conv = functools.partial(make.conv, self.features, 3, input_range=spikes)
+    y = conv(self.stride, name='conv1')(make.units('units0')(x))
+    y = make.normalized_units(make.norm(name='bn1'), y, train)
+    y = checkpoint_name(conv(name='conv2')(y), CURRENT)
+    y = make.norm(name='bn2')(y, not train)
+    return y + shortcut.astype(y.dtype)
 
 
 BLOCKS.seal()

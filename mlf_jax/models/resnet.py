@@ -55,7 +55,7 @@ class SpikingResNet(nn.Module):
     time_steps: timesteps T. May differ between training and inference.
     unit: the spiking units; see `mlf_jax.layers.SpikingUnit`.
     residual: the residual block, one of `mlf_jax.models.BLOCKS`: 'ds'
-      (dormant-suppressed) or 'plain'.
+      (dormant-suppressed), 'plain', 'sew' or 'ms'.
     shortcut: end of a projection shortcut: 'mlf' (spiking units) or 'norm';
       None for that of the published network with this block.
     normalization: normalisation of the current, one of
@@ -146,9 +146,11 @@ class SpikingResNet(nn.Module):
       x = make.norm(affine=False, name='bn0')(x, not train, copies)
     x = make.conv(self.widths[0], 3, name='conv1')(x)
     affine = make.norm(name='bn1').coefficients(x, not train, copies)
-    x = make.units('units1')(repeat_over_time(x, copies), affine)
-
-    value_range = self.unit.output_range()
+    if BLOCKS[self.residual].fires_first:
+      x, value_range = repeat_over_time(affine(x), copies), None
+    else:
+      x = make.units('units1')(repeat_over_time(x, copies), affine)
+      value_range = self.unit.output_range()
     for stage, (size, features) in enumerate(
       zip(self.stage_sizes, self.widths, strict=True)
     ):
@@ -168,6 +170,8 @@ class SpikingResNet(nn.Module):
           x = _applied(block, x, train)
           value_range = block.output_range(projects=False)
 
+    if BLOCKS[self.residual].fires_first:
+      x = make.units('units1')(x)
     # The dense layer is linear: averaging before it gives the mean logits.
     x = Readout(self.time_steps, make.param_dtype)(x, every_timestep)
     return nn.Dense(

@@ -55,7 +55,38 @@ def cross_entropy(
   return optax.softmax_cross_entropy(logits, soft_labels.astype(logits.dtype))
 
 
+def temporal_efficient(
+  logits: Float[Array, 'time batch classes'],
+  soft_labels: Float[Array, 'batch classes'],
+  weight: float = 0.05,
+  target: float = 1.0,
+) -> Float[Array, 'batch']:
+  """TET loss of each sample: every timestep is trained to decide.
+
+  Args:
+    logits: of every timestep.
+    soft_labels: probabilities of the classes.
+    weight: share of the second term.
+    target: what the second term draws all logits to.
+
+  Returns:
+    (1 - weight) * C + weight * S, where C is the mean over time of the softmax
+    cross-entropy and S that of the mean squared distance of the logits to
+    `target`.
+
+  Source: Deng et al., "Temporal Efficient Training of Spiking Neural Network
+  via Gradient Re-weighting", ICLR 2022.
+  """
+  require_axes('time batch classes', logits=logits)
+  _require_alike(logits[0], soft_labels)
+  labels = jnp.broadcast_to(soft_labels.astype(logits.dtype), logits.shape)
+  entropy = optax.softmax_cross_entropy(logits, labels).mean(0)
+  distance = jnp.square(logits - target).mean((0, 2))
+  return (1 - weight) * entropy + weight * distance
+
+
 LOSSES['cross_entropy'] = Loss(cross_entropy)
+LOSSES['tet'] = Loss(temporal_efficient, every_timestep=True)
 LOSSES.seal()
 
 

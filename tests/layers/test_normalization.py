@@ -11,7 +11,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from mlf_jax import UserError
-from mlf_jax.layers import TDBatchNorm
+from mlf_jax.layers import BatchNorm, TDBatchNorm
 from tests import golden_data
 
 
@@ -156,3 +156,16 @@ def test_mistakes():
     norm.init(jax.random.key(0), jnp.zeros(4), False)
   with pytest.raises(UserError, match='x must be floating-point'):
     norm.init(jax.random.key(0), jnp.zeros((4, 4), jnp.int32), False)
+
+
+def test_plain_batch_normalisation(x64):
+  """With the running statistics, and with those of the batch."""
+  norm = BatchNorm(threshold=0.3, epsilon=1e-3)
+  x = np.random.default_rng(0).normal(2, 3, size=(5, 4, 6))
+  variables = norm.init(jax.random.key(0), x, True)
+  np.testing.assert_allclose(
+    norm.apply(variables, x, True), x / np.sqrt(1 + 1e-3), rtol=1e-12
+  )
+  y, _ = norm.apply(variables, x, False, mutable=['batch_stats'])
+  mean, var = x.mean((0, 1)), x.var((0, 1))
+  np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-3), rtol=1e-10)

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from mlf_jax import UserError
-from mlf_jax.training.losses import Loss, cross_entropy, is_correct
+from mlf_jax.training.losses import (
+  LOSSES,
+  Loss,
+  cross_entropy,
+  is_correct,
+  temporal_efficient,
+)
 
 
 def test_cross_entropy_of_soft_labels():
@@ -16,6 +22,29 @@ def test_cross_entropy_of_soft_labels():
     -(labels * np.log(probabilities)).sum(1),
     rtol=1e-5,
   )
+
+
+def test_temporal_efficient_loss_of_every_timestep():
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=(4, 3, 5))
+  labels = rng.dirichlet(np.ones(5), size=3)
+  softmax = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+  entropies = -labels * np.log(softmax)
+  distances = np.square(logits - 2.0)
+  expected = 0.7 * entropies.sum(-1).mean(0) + 0.3 * distances.mean((0, 2))
+  logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+  np.testing.assert_allclose(
+    temporal_efficient(logits, labels, 0.3, 2.0), expected, rtol=1e-5
+  )
+  # Without the second term and with one timestep, it is the cross-entropy.
+  np.testing.assert_allclose(
+    temporal_efficient(logits[:1], labels, 0.0),
+    cross_entropy(logits[0], labels),
+    rtol=1e-6,
+  )
+  assert LOSSES['tet'](logits, labels).shape == (3,)
+  with pytest.raises(UserError, match=r'\[time, batch, classes\]'):
+    temporal_efficient(logits[0], labels)
 
 
 def test_correct_is_the_most_probable_class():
