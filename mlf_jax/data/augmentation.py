@@ -16,15 +16,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Shaped
 
+from mlf_jax.data import mixing
 from mlf_jax.data.events import augmentation as events
 from mlf_jax.errors import UserError, require_axes
 from mlf_jax.fields import Field
 from mlf_jax.registry import Registry, instance_of
 
 # Augmentations get the same keys and fold in their own stream to draw
-# independently; the streams from 2 on are in `events.augmentation`.
+# independently; the others are in `events.augmentation` and `mixing`.
 _FLIP_STREAM = 0
 _CROP_STREAM = 1
+_CUTOUT_STREAM = 3
 _IMAGES = 'batch *time height width channel'
 
 
@@ -34,7 +36,7 @@ class Augmentation:
 
   Attributes:
     apply: (keys, images, amount) -> images, on raw samples of a batch; None for
-      mix-up, which is applied to pairs of normalised samples.
+      mix-up and cut-mix, which are applied to pairs of normalised samples.
     image_field: the setting for data sets of static images, None if it is not
       meant for them. It is off at 0 or False.
     frame_field: the same for frames of event cameras.
@@ -129,6 +131,41 @@ def random_crop(
   return events.map_samples(crop_sample, _CROP_STREAM, keys, images)
 
 
+def random_cutout(
+  keys: Key[Array, 'batch'],
+  images: Shaped[Array, 'batch *time height width channel'],
+  side: int,
+) -> Shaped[Array, 'batch *time height width channel']:
+  """Sets a square of each sample to zero, the same at all timesteps.
+
+  Source: DeVries and Taylor, "Improved Regularization of Convolutional Neural
+  Networks with Cutout", arXiv 1708.04552, 2017; there the square may reach
+  beyond the border.
+
+  Args:
+    keys: one per sample, from `sample_keys`.
+    images: of any dtype.
+    side: side of the square in pixels, at most that of the images. Each place
+      at which the square lies inside is equally likely.
+
+  Returns:
+    The images, same shape and dtype.
+  """
+  require_axes(_IMAGES, images=images)
+  height, width = images.shape[-3:-1]
+
+  def cut_sample(key, sample):
+    places = jnp.array([height, width]) - side + 1
+    top, left = jax.random.randint(key, (2,), 0, places)
+    row, column = jnp.arange(height)[:, None], jnp.arange(width)[None]
+    inside = (row >= top) & (row < top + side)
+    inside &= (column >= left) & (column < left + side)
+    inside = jnp.broadcast_to(inside[..., None], sample.shape)
+    return jnp.where(inside, jnp.zeros_like(sample), sample)
+
+  return events.map_samples(cut_sample, _CUTOUT_STREAM, keys, images)
+
+
 _FLIP = 'mirror the columns of each sample with probability 1/2'
 AUGMENTATIONS['flip'] = Augmentation(
   lambda keys, images, _: random_flip(keys, images),
@@ -157,7 +194,8 @@ AUGMENTATIONS['rotation'] = Augmentation(
   ),
 )
 AUGMENTATIONS['cutout'] = Augmentation(
-  events.random_cutout,
+  random_cutout,
+  image_field=Field('cutout', 0, 'side in pixels of a black square', low=0),
   frame_field=Field(
     'cutout', 0, 'side in pixels of a square without events', low=0
   ),
@@ -177,15 +215,17 @@ AUGMENTATIONS['time_shift'] = Augmentation(
     low=0,
   ),
 )
-AUGMENTATIONS['mixup'] = Augmentation(
-  None,
-  frame_field=Field(
-    'mixup',
+for _name, _how in (
+  ('mixup', 'pairs of samples are added'),
+  ('cutmix', 'a box of each sample is taken from another one'),
+):
+  _field = Field(
+    _name,
     0.0,
-    'above 0, pairs of samples are mixed, with shares from Beta(mixup, mixup)',
+    f'above 0, {_how}, with shares from Beta({_name}, {_name})',
     low=0,
-  ),
-)
+  )
+  AUGMENTATIONS[_name] = Augmentation(None, _field, _field)
 
 AUGMENTATIONS.seal()
 
@@ -196,7 +236,12 @@ def needs_partners(settings: Mapping[str, object]) -> bool:
   Args:
     settings: amounts by name of the augmentation: `config.augment`.
   """
-  return settings.get('mixup', 0.0) > 0
+  return any(_mixtures(settings).values())
+
+
+def _mixtures(settings):
+  """Amounts of mix-up and cut-mix."""
+  return {name: settings.get(name, 0.0) for name in ('mixup', 'cutmix')}
 
 
 def augment_batch(
@@ -222,7 +267,7 @@ def augment_batch(
 
   Returns:
     Inputs of the network, and soft labels: the probability of each class, in
-    JAX's default precision. Mix-up mixes both.
+    JAX's default precision. Mix-up and cut-mix mix both.
   """
 
   def augmented(images, position):
@@ -241,8 +286,5 @@ def augment_batch(
   partners = augmented(batch['partner_image'], batch['partner_position'])
   partner_labels = jax.nn.one_hot(batch['partner_label'], num_classes)
   keys = sample_keys(seed, step, batch['position'])
-  shares = events.mix_shares(keys, settings['mixup'])
-  return (
-    events.mix_up(shares, inputs, partners),
-    events.mix_up(shares, labels, partner_labels),
-  )
+  inputs, shares = mixing.mix(keys, inputs, partners, **_mixtures(settings))
+  return inputs, mixing.mix_up(shares, labels, partner_labels)

@@ -154,7 +154,7 @@ def _check_augmentation(config, entry, shape):
       )
   if data.needs_partners(augment) and config.batch_size < 2:
     raise UserError(
-      'config.augment.mixup needs a config.batch_size of at least 2, got '
+      'mix-up and cut-mix need a config.batch_size of at least 2, got '
       f'{config.batch_size}'
     )
 

@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from mlf_jax import data
+from mlf_jax.data import augmentation, mixing
 from mlf_jax.data.events import augmentation as events
 from mlf_jax.fields import Field
 from tests import quick
@@ -15,6 +16,7 @@ PADDING = 2
 FRAMES = (4, 9, 8, 2)
 flip = quick.jit(data.random_flip)
 crop = quick.jit(data.random_crop, static_argnums=2)
+cutout = quick.jit(augmentation.random_cutout, static_argnums=2)
 
 
 def draw_images(batch, *sample_shape):
@@ -109,14 +111,34 @@ def test_result_does_not_depend_on_how_the_batch_is_divided():
 def test_every_draw_has_a_stream_of_its_own():
   streams = [
     value
-    for module in (data.augmentation, events)
+    for module in (augmentation, events, mixing)
     for name, value in vars(module).items()
     if name.endswith('_STREAM')
   ]
-  assert len(streams) == len(set(streams)) == 7
+  assert len(streams) == len(set(streams)) == 9
 
 
 # --- The configured augmentations of a batch ---
+
+
+@pytest.mark.parametrize('shape', [(3, 5, 4, 2), (5, 4, 2)])
+def test_cutout_is_one_whole_square_anywhere_inside(shape):
+  side, axes = 2, (*range(len(shape) - 3), len(shape) - 1)
+  images = draw_images(300, *shape)
+  cut = np.asarray(cutout(draw_keys(300), images, side))
+  corners = {}
+  for sample, original in zip(cut, np.asarray(images), strict=True):
+    rows, columns = np.nonzero(~sample.any(axes))
+    top, left = rows.min(), columns.min()
+    expected = original.copy()
+    expected[..., top : top + side, left : left + side, :] = 0
+    np.testing.assert_array_equal(sample, expected)
+    assert len(rows) == side**2
+    corners[top, left] = corners.get((top, left), 0) + 1
+  # All 4 x 3 corners; binomial with mean 25 and standard deviation 4.8.
+  assert set(corners) == {(t, w) for t in range(4) for w in range(3)}
+  assert max(corners.values()) < 50
+
 
 ALL = {
   'flip': True,
@@ -153,7 +175,7 @@ def test_augmentations_follow_one_another_on_raw_counts():
     frames = data.random_flip(keys, frames)
     frames = data.random_crop(keys, frames, 2)
     frames = events.random_rotation(keys, frames, 50.0)
-    frames = events.random_cutout(keys, frames, 3)
+    frames = augmentation.random_cutout(keys, frames, 3)
     frames = events.drop_events(keys, frames, 0.25)
     return events.random_time_shift(keys, frames, 1)
 
@@ -167,7 +189,7 @@ def test_both_samples_of_a_mixture_are_what_they_are_alone():
   _, (alone, labels) = augmented(settings)
   batch, (inputs, soft_labels) = augmented({**settings, 'mixup': 0.7})
   keys = data.sample_keys(0, 4, batch['position'])
-  shares = np.asarray(quick.jit(events.mix_shares, static_argnums=1)(keys, 0.7))
+  shares = np.asarray(quick.jit(mixing.mix_shares, static_argnums=1)(keys, 0.7))
   partners = batch['partner_position']
   for mixed, own in ((inputs, alone), (soft_labels, labels)):
     own = np.asarray(own)
@@ -196,10 +218,11 @@ def test_each_kind_of_samples_has_the_fields_of_its_augmentations():
     {field.name: field.default for field in data.augmentation_fields(kind)}
     for kind in (False, True)
   )
-  assert images == {'flip': True, 'crop_padding': 4}
+  off = {'cutout': 0, 'mixup': 0.0, 'cutmix': 0.0}
+  assert images == {'flip': True, 'crop_padding': 4, **off}
   # The method's paper does not augment event data.
   assert not any(frames.values())
-  assert list(frames) == [*ALL, 'mixup']
+  assert list(frames) == [*ALL, 'mixup', 'cutmix']
 
 
 def test_an_augmentation_of_your_own_is_one_entry(monkeypatch):

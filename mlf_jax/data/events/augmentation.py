@@ -2,7 +2,7 @@
 
 Each sample draws from a key of its own (`mlf_jax.data.sample_keys`). Frames are
 uint8 counts of events and stay so: they are augmented before they are
-normalised, except by `mix_up`.
+normalised.
 """
 
 from collections.abc import Callable
@@ -10,16 +10,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Key, Shaped, UInt8
+from jaxtyping import Array, Float32, Key, Shaped, UInt8
 
 from mlf_jax.errors import UserError, require_axes
 
-# Streams 0 and 1 are those of `mlf_jax.data.augmentation`.
+# Streams 0, 1 and 3 are those of `mlf_jax.data.augmentation`.
 _ROTATION_STREAM = 2
-_CUTOUT_STREAM = 3
 _DROP_STREAM = 4
 _TIME_SHIFT_STREAM = 5
-_MIX_STREAM = 6
 
 _MAX_COUNT = 255
 
@@ -40,7 +38,7 @@ def map_samples(
     *arrays: arrays of the samples.
   """
   require_axes('batch', keys=keys)
-  _require_one_each(keys, *arrays)
+  require_one_each(keys, *arrays)
   call = lambda key, *sample: function(jax.random.fold_in(key, stream), *sample)
   return jax.vmap(call)(keys, *arrays)
 
@@ -105,36 +103,6 @@ def rotate(
 
   over_channels = jax.vmap(rotate_plane, in_axes=-1, out_axes=-1)
   return jax.vmap(over_channels)(frames)
-
-
-def random_cutout(
-  keys: Key[Array, 'batch'],
-  frames: UInt8[Array, 'batch time height width channel'],
-  side: int,
-) -> UInt8[Array, 'batch time height width channel']:
-  """Sets a square of each sample to zero, the same at all timesteps.
-
-  Args:
-    keys: one per sample, from `sample_keys`.
-    frames: counts of events.
-    side: side of the square in pixels, at most that of the frames. Each place
-      at which the square lies inside is equally likely.
-
-  Returns:
-    The frames, same shape and dtype.
-  """
-  _require_frames(frames)
-  height, width = frames.shape[2:4]
-
-  def cut_sample(key, sample):
-    places = jnp.array([height, width]) - side + 1
-    top, left = jax.random.randint(key, (2,), 0, places)
-    row, column = jnp.arange(height)[:, None], jnp.arange(width)[None]
-    inside = (row >= top) & (row < top + side)
-    inside &= (column >= left) & (column < left + side)
-    return jnp.where(inside[..., None], jnp.zeros_like(sample), sample)
-
-  return map_samples(cut_sample, _CUTOUT_STREAM, keys, frames)
 
 
 def drop_events(
@@ -210,43 +178,6 @@ def random_time_shift(
   return map_samples(shift_sample, _TIME_SHIFT_STREAM, keys, frames)
 
 
-def mix_shares(
-  keys: Key[Array, 'batch'], alpha: float
-) -> Float[Array, 'batch']:
-  """Draws the share of each sample in its mixture, from Beta(alpha, alpha).
-
-  The shares have JAX's default precision; their rounding depends on how the
-  batch is divided among devices.
-
-  Args:
-    keys: one per sample, from `sample_keys`.
-    alpha: positive; the smaller, the nearer the shares are to 0 or 1.
-  """
-  draw = lambda key: jax.random.beta(key, alpha, alpha)
-  return map_samples(draw, _MIX_STREAM, keys)
-
-
-def mix_up(
-  shares: Float[Array, 'batch'],
-  own: Float[Array, 'batch *rest'],
-  partner: Float[Array, 'batch *rest'],
-) -> Float[Array, 'batch *rest']:
-  """Returns `share * own + (1 - share) * partner`, sample by sample.
-
-  Args:
-    shares: from `mix_shares`.
-    own: normalised frames, or soft labels, of each sample.
-    partner: the same of its mix-up partner.
-  """
-  if own.shape != partner.shape:
-    raise UserError(
-      f'own has shape {own.shape} and partner {partner.shape}: they must agree'
-    )
-  _require_one_each(shares, own)
-  share = shares.astype(own.dtype).reshape((-1,) + (1,) * (own.ndim - 1))
-  return share * own + (1 - share) * partner
-
-
 def _require_frames(frames):
   require_axes('batch time height width channel', frames=frames)
   if frames.dtype != jnp.uint8:
@@ -256,7 +187,8 @@ def _require_frames(frames):
     )
 
 
-def _require_one_each(*arrays):
+def require_one_each(*arrays: Shaped[Array, 'batch ...']) -> None:
+  """Raises `UserError` unless all have one entry per sample."""
   if len({array.shape[0] for array in arrays}) != 1:
     shapes = ', '.join(str(array.shape) for array in arrays)
     raise UserError(

@@ -13,20 +13,17 @@ from tests import quick
 
 SHAPE = (4, 9, 8, 2)
 # Compiled, once for each amount: operation by operation they would take longer.
-rotation, cutout, event_drop, time_shift = (
+rotation, event_drop, time_shift = (
   quick.jit(function, static_argnums=2)
   for function in (
     augmentation.random_rotation,
-    augmentation.random_cutout,
     augmentation.drop_events,
     augmentation.random_time_shift,
   )
 )
 rotate = quick.jit(augmentation.rotate)
-mix_shares = quick.jit(augmentation.mix_shares, static_argnums=1)
 AUGMENTATIONS = {
   'rotation': lambda keys, x: rotation(keys, x, 40.0),
-  'cutout': lambda keys, x: cutout(keys, x, 3),
   'event_drop': lambda keys, x: event_drop(keys, x, 0.3),
   'time_shift': lambda keys, x: time_shift(keys, x, 2),
 }
@@ -116,27 +113,6 @@ def test_all_timesteps_and_channels_turn_alike():
   )
 
 
-# --- Cutout ---
-
-
-def test_cutout_is_one_whole_square_anywhere_inside():
-  side, (time, height, width, channel) = 2, (3, 5, 4, 2)
-  frames = draw_frames(300, (time, height, width, channel), low=1)
-  cut = np.asarray(cutout(draw_keys(300), frames, side))
-  corners = {}
-  for sample, original in zip(cut, np.asarray(frames), strict=True):
-    rows, columns = np.nonzero(~sample.any((0, 3)))
-    top, left = rows.min(), columns.min()
-    expected = original.copy()
-    expected[:, top : top + side, left : left + side] = 0
-    np.testing.assert_array_equal(sample, expected)
-    assert len(rows) == side**2
-    corners[top, left] = corners.get((top, left), 0) + 1
-  # All 4 x 3 corners; binomial with mean 25 and standard deviation 4.8.
-  assert set(corners) == {(t, w) for t in range(4) for w in range(3)}
-  assert max(corners.values()) < 50
-
-
 # --- Dropped events ---
 
 
@@ -192,35 +168,3 @@ def test_time_shift_keeps_the_frames_in_their_order():
   assert set(counts) == {-2, -1, 0, 1, 2}
   # Binomial with mean 60 and standard deviation 6.9.
   assert max(counts.values()) < 95
-
-
-# --- Mix-up ---
-
-
-@pytest.mark.parametrize('alpha', [0.2, 1.0])
-def test_shares_have_the_symmetric_beta_distribution(alpha):
-  shares = np.asarray(mix_shares(draw_keys(2000), alpha))
-  assert shares.dtype == np.float32
-  assert shares.min() >= 0 and shares.max() <= 1
-  variance = 1 / (4 * (2 * alpha + 1))
-  # Five standard deviations of the mean, and a tenth of the variance.
-  assert abs(shares.mean() - 0.5) < 5 * (variance / 2000) ** 0.5
-  assert abs(shares.var() / variance - 1) < 0.1
-  low, high = np.quantile(shares, [0.25, 0.75])
-  assert abs(low + high - 1) < 0.1
-  assert len(np.unique(shares)) > 1900
-  # Each share depends on its own key alone.
-  twice = np.arange(2000) // 2
-  again = mix_shares(draw_keys(2000)[twice], alpha)
-  np.testing.assert_array_equal(again, shares[twice])
-
-
-def test_mix_up_is_linear_in_the_precision_of_what_it_mixes(x64):
-  random = np.random.default_rng(1)
-  shares = jnp.array([0.0, 1.0, 0.25, 0.5], jnp.float32)
-  for dtype in (jnp.bfloat16, jnp.float32, jnp.float64):
-    own, partner = jnp.asarray(random.integers(0, 9, (2, 4, 3, 2)), dtype)
-    mixed = augmentation.mix_up(shares, own, partner)
-    assert mixed.dtype == dtype
-    share = shares.astype(dtype)[:, None, None]
-    np.testing.assert_array_equal(mixed, partner + share * (own - partner))
