@@ -142,6 +142,22 @@ class Case:
     lowered = jax.jit(self.infer).lower(state, self.x)
     return lowered.compile(compiler_options=compiler_options)
 
+  def trainer(self, step):
+    """Returns a function that trains from step to step and gives the loss."""
+    state = self.init()
+
+    def train():
+      nonlocal state
+      state, loss = step(state, self.x, self.labels)
+      return loss
+
+    return train
+
+  def evaluator(self, infer):
+    """Returns a function that gives the logits of the batch."""
+    state = self.init()
+    return lambda: infer(state, self.x)
+
 
 def temporaries(compiled) -> float:
   """Memory in MB (10^6 bytes) of a compiled function besides its arguments."""

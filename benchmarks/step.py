@@ -46,10 +46,14 @@ def _measure(name, constructor, shape, repetitions):
   networks['in loops'] = cases.Case(constructor, shape, scan_blocks=True)
   options = cases.options()
   training = cases.race(
-    {n: _trainer(case, options) for n, case in networks.items()}, repetitions
+    {n: c.trainer(c.compile_train(**options)) for n, c in networks.items()},
+    repetitions,
   )
   evaluating = cases.race(
-    {n: _evaluator(networks[n], options) for n in ('ReLU', 'fastest')},
+    {
+      n: networks[n].evaluator(networks[n].compile_infer(**options))
+      for n in ('ReLU', 'fastest')
+    },
     2 * repetitions,
   )
   print(f'{name}, batch {shape[0]}')
@@ -65,22 +69,6 @@ def _measure(name, constructor, shape, repetitions):
       f'  training   {mode} / fastest '
       f'{cases.ratio(training[mode], training["fastest"])}'
     )
-
-
-def _trainer(case, options):
-  step, state = case.compile_train(**options), case.init()
-
-  def train():
-    nonlocal state
-    state, loss = step(state, case.x, case.labels)
-    return loss
-
-  return train
-
-
-def _evaluator(case, options):
-  infer, state = case.compile_infer(**options), case.init()
-  return lambda: infer(state, case.x)
 
 
 if __name__ == '__main__':

@@ -73,6 +73,13 @@ def test_step_runs(main, cases):
   assert (code, output.count('spiking / ReLU')) == (0, 2)
 
 
+def test_units_run(main, cases):
+  code, output = main(
+    'units', '--network=tiny', '--units', 'lif', 'mlf', '--repetitions=2'
+  )
+  assert (code, output.count('training'), output.count('memory')) == (0, 2, 2)
+
+
 def test_activity_runs(main, benchmark, monkeypatch):
   cases, activity = benchmark('cases'), benchmark('activity')
   config = _one_block(cases.configuration('digits'), monkeypatch)
