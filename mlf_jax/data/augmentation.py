@@ -193,6 +193,12 @@ AUGMENTATIONS['rotation'] = Augmentation(
     'rotation', 0.0, 'greatest angle in degrees, to both sides', low=0, high=180
   ),
 )
+AUGMENTATIONS['shear'] = Augmentation(
+  events.random_shear,
+  frame_field=Field(
+    'shear', 0.0, 'greatest angle in degrees, to both sides', low=0, below=90
+  ),
+)
 AUGMENTATIONS['cutout'] = Augmentation(
   random_cutout,
   image_field=Field('cutout', 0, 'side in pixels of a black square', low=0),

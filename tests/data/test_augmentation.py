@@ -115,7 +115,7 @@ def test_every_draw_has_a_stream_of_its_own():
     for name, value in vars(module).items()
     if name.endswith('_STREAM')
   ]
-  assert len(streams) == len(set(streams)) == 9
+  assert len(streams) == len(set(streams)) == 10
 
 
 # --- The configured augmentations of a batch ---
@@ -144,6 +144,7 @@ ALL = {
   'flip': True,
   'translation': 2,
   'rotation': 50.0,
+  'shear': 20.0,
   'cutout': 3,
   'event_drop': 0.25,
   'time_shift': 1,
@@ -175,6 +176,7 @@ def test_augmentations_follow_one_another_on_raw_counts():
     frames = data.random_flip(keys, frames)
     frames = data.random_crop(keys, frames, 2)
     frames = events.random_rotation(keys, frames, 50.0)
+    frames = events.random_shear(keys, frames, 20.0)
     frames = augmentation.random_cutout(keys, frames, 3)
     frames = events.drop_events(keys, frames, 0.25)
     return events.random_time_shift(keys, frames, 1)

@@ -88,6 +88,7 @@ OTHER_OF_EVENTS = {
   'augment.flip': True,
   'augment.translation': 1,
   'augment.rotation': 10.0,
+  'augment.shear': 10.0,
   'augment.cutout': 2,
   'augment.event_drop': 0.1,
   'augment.time_shift': 1,

@@ -14,10 +14,12 @@ from jaxtyping import Array, Float32, Key, Shaped, UInt8
 
 from mlf_jax.errors import UserError, require_axes
 
-# Streams 0, 1 and 3 are those of `mlf_jax.data.augmentation`.
+# Streams 0, 1 and 3 are those of `mlf_jax.data.augmentation`, 6 to 8 those of
+# `mlf_jax.data.mixing`.
 _ROTATION_STREAM = 2
 _DROP_STREAM = 4
 _TIME_SHIFT_STREAM = 5
+_SHEAR_STREAM = 9
 
 _MAX_COUNT = 255
 
@@ -83,25 +85,81 @@ def rotate(
   Returns:
     The frames, same shape and dtype.
   """
-  require_axes('time height width channel', frames=frames)
   require_axes('', angle=angle)
+  cos, sin = jnp.cos(jnp.deg2rad(angle)), jnp.sin(jnp.deg2rad(angle))
+  return _resample(
+    frames,
+    lambda row, column: (sin * column + cos * row, cos * column - sin * row),
+  )
+
+
+def random_shear(
+  keys: Key[Array, 'batch'],
+  frames: UInt8[Array, 'batch time height width channel'],
+  degrees: float,
+) -> UInt8[Array, 'batch time height width channel']:
+  """Shears each sample along its rows, all timesteps alike; see `shear`.
+
+  Args:
+    keys: one per sample, from `sample_keys`.
+    frames: counts of events.
+    degrees: the angle is uniform between minus and plus this.
+
+  Returns:
+    The frames, same shape and dtype.
+  """
+  _require_frames(frames)
+
+  def shear_sample(key, sample):
+    angle = jax.random.uniform(key, (), jnp.float32, -degrees, degrees)
+    return shear(sample, angle)
+
+  return map_samples(shear_sample, _SHEAR_STREAM, keys, frames)
+
+
+def shear(
+  frames: UInt8[Array, 'time height width channel'],
+  angle: Float32[Array, ''],
+) -> UInt8[Array, 'time height width channel']:
+  """Shifts each row by tan(angle) times its height above the middle row.
+
+  Pixels are taken as by `rotate`.
+
+  Args:
+    frames: counts of events.
+    angle: in degrees, of columns to the right of upright, row 0 on top.
+
+  Returns:
+    The frames, same shape and dtype.
+  """
+  require_axes('', angle=angle)
+  slope = jnp.tan(jnp.deg2rad(angle))
+  return _resample(frames, lambda row, column: (row, column + slope * row))
+
+
+def _resample(frames, origin):
+  """Gives each pixel the count of the pixel nearest to its origin.
+
+  Args:
+    frames: [time, height, width, channel].
+    origin: maps row and column to those of the origin, all relative to the
+      middle of the frame.
+  """
+  require_axes('time height width channel', frames=frames)
   height, width = frames.shape[1:3]
   middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
   row = jnp.arange(height, dtype=jnp.float32)[:, None] - middle_row
   column = jnp.arange(width, dtype=jnp.float32)[None] - middle_column
-  cos, sin = jnp.cos(jnp.deg2rad(angle)), jnp.sin(jnp.deg2rad(angle))
-  source = [
-    sin * column + cos * row + middle_row,
-    cos * column - sin * row + middle_column,
-  ]
+  row, column = origin(*jnp.broadcast_arrays(row, column))
+  source = [row + middle_row, column + middle_column]
 
-  def rotate_plane(plane):
+  def resample_plane(plane):
     # Counts are exact in float32.
     return jax.scipy.ndimage.map_coordinates(
       plane.astype(jnp.float32), source, order=0
     ).astype(plane.dtype)
 
-  over_channels = jax.vmap(rotate_plane, in_axes=-1, out_axes=-1)
+  over_channels = jax.vmap(resample_plane, in_axes=-1, out_axes=-1)
   return jax.vmap(over_channels)(frames)
 
 

@@ -13,17 +13,20 @@ from tests import quick
 
 SHAPE = (4, 9, 8, 2)
 # Compiled, once for each amount: operation by operation they would take longer.
-rotation, event_drop, time_shift = (
+rotation, shearing, event_drop, time_shift = (
   quick.jit(function, static_argnums=2)
   for function in (
     augmentation.random_rotation,
+    augmentation.random_shear,
     augmentation.drop_events,
     augmentation.random_time_shift,
   )
 )
 rotate = quick.jit(augmentation.rotate)
+shear = quick.jit(augmentation.shear)
 AUGMENTATIONS = {
   'rotation': lambda keys, x: rotation(keys, x, 40.0),
+  'shear': lambda keys, x: shearing(keys, x, 40.0),
   'event_drop': lambda keys, x: event_drop(keys, x, 0.3),
   'time_shift': lambda keys, x: time_shift(keys, x, 2),
 }
@@ -111,6 +114,32 @@ def test_all_timesteps_and_channels_turn_alike():
   np.testing.assert_array_equal(
     rotated, np.broadcast_to(rotated[:, :1, :, :, :1], rotated.shape)
   )
+
+
+# --- Shear ---
+
+
+@pytest.mark.parametrize('lean', [-1, 0, 1])
+def test_shear_shifts_each_row(lean):
+  """At 45 degrees by as many pixels as the row is above the middle."""
+  (frames,) = draw_frames(1, (2, 5, 7, 2))
+  sheared = shear(frames, jnp.float32(45 * lean))
+  for i, shift in enumerate(lean * np.array([2, 1, 0, -1, -2])):
+    expected = np.roll(frames[:, i], shift, axis=1)
+    expected[:, shift:] = 0 if shift < 0 else expected[:, shift:]
+    expected[:, : max(shift, 0)] = 0
+    np.testing.assert_array_equal(sheared[:, i], expected)
+
+
+def test_lean_is_uniform_between_the_bounds():
+  # One event, 20 rows above the middle.
+  frames = jnp.zeros((400, 1, 41, 81, 1), jnp.uint8).at[:, :, 0, 40].set(1)
+  sheared = shearing(draw_keys(400), frames, 40.0)
+  places = np.argmax(sheared[:, 0, 0, :, 0], axis=1)
+  angles = np.rad2deg(np.arctan((places - 40) / 20))
+  assert -42 < angles.min() < -37 and 37 < angles.max() < 42
+  assert abs(angles.mean()) < 5
+  assert abs(angles.std() - 80 / 12**0.5) < 3
 
 
 # --- Dropped events ---
