@@ -32,3 +32,9 @@ def require_published(model: nn.Module, form: str) -> None:
       f"only the blocks 'ds' and 'plain' can be written as {form}, not "
       f'{residual!r}'
     )
+  for name, value in (('stem', '3x3'), ('hidden', ())):
+    if (own := getattr(model, name, value)) != value:
+      raise UserError(
+        f'only networks with {name}={value!r} can be written as {form}, not '
+        f'with {own!r}'
+      )

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from mlf_jax.errors import UserError, require_positive_integers
+from mlf_jax.errors import UserError, require_positive_integers, unknown
 from mlf_jax.layers import (
   MLF,
   LayerFactory,
@@ -22,6 +22,9 @@ from mlf_jax.layers import (
 from mlf_jax.layers.initializers import he_normal, uniform_fan_in
 from mlf_jax.layers.scanned_blocks import apply_in_scan
 from mlf_jax.models.blocks import BLOCKS, SHORTCUTS
+
+# Size and stride of the first convolution, by `stem`.
+STEMS = {'3x3': (3, 1), '7x7': (7, 2)}
 
 
 def stage_sizes_for_depth(depth: int) -> tuple[int, int, int]:
@@ -61,6 +64,11 @@ class SpikingResNet(nn.Module):
     normalization: normalisation of the current, one of
       `mlf_jax.layers.NORMALIZATIONS`.
     normalize_input: normalisation without gamma and beta on the input.
+    stem: '3x3': one 3x3 convolution, for small images; '7x7': a 7x7 convolution
+      with stride 2, and a 3x3 maximum with stride 2 of what its units emit, for
+      images of ImageNet's size.
+    hidden: units of dense layers in front of the last one, each a dense layer
+      with bias whose units fire at every timestep.
     memory: what is kept for the backward pass, one of
       `mlf_jax.layers.memory_modes.MODES`; the numbers are the same.
     scan_blocks: run the blocks of a stage that are alike, if there are two or
@@ -87,6 +95,8 @@ class SpikingResNet(nn.Module):
   shortcut: str | None = None
   normalization: str = 'tdbn'
   normalize_input: bool = False
+  stem: str = '3x3'
+  hidden: tuple[int, ...] = ()
   memory: str = 'fastest'
   scan_blocks: bool = False
   dtype: jnp.dtype = jnp.float32
@@ -105,7 +115,11 @@ class SpikingResNet(nn.Module):
         f'{len(self.stage_sizes)} stage_sizes but {len(self.widths)} widths; '
         'one width per stage is needed'
       )
+    if self.hidden:
+      require_positive_integers(hidden=self.hidden)
     BLOCKS[self.residual]
+    if self.stem not in STEMS:
+      raise unknown('stem', self.stem, STEMS)
     if self.shortcut not in (None, *SHORTCUTS):
       raise UserError(
         f"shortcut must be 'mlf', 'norm' or None, got {self.shortcut!r}"
@@ -144,13 +158,16 @@ class SpikingResNet(nn.Module):
     x, copies = fold_time_into_batch(x, self.time_steps, make.param_dtype)
     if self.normalize_input:
       x = make.norm(affine=False, name='bn0')(x, not train, copies)
-    x = make.conv(self.widths[0], 3, name='conv1')(x)
+    size, stride = STEMS[self.stem]
+    x = make.conv(self.widths[0], size, stride, name='conv1')(x)
     affine = make.norm(name='bn1').coefficients(x, not train, copies)
     if BLOCKS[self.residual].fires_first:
       x, value_range = repeat_over_time(affine(x), copies), None
     else:
       x = make.units('units1')(repeat_over_time(x, copies), affine)
       value_range = self.unit.output_range()
+    if stride > 1:
+      x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
     for stage, (size, features) in enumerate(
       zip(self.stage_sizes, self.widths, strict=True)
     ):
@@ -172,15 +189,24 @@ class SpikingResNet(nn.Module):
 
     if BLOCKS[self.residual].fires_first:
       x = make.units('units1')(x)
+    for i, features in enumerate(self.hidden):
+      if x.ndim > 2:
+        x = x.astype(make.param_dtype).mean((1, 2))
+      x = self._dense(make, features, f'hidden{i + 1}', x)
+      x = make.units(f'hidden{i + 1}_units')(x)
     # The dense layer is linear: averaging before it gives the mean logits.
     x = Readout(self.time_steps, make.param_dtype)(x, every_timestep)
+    return self._dense(make, self.num_classes, 'voting', x)
+
+  def _dense(self, make, features, name, x):
+    """A dense layer with bias."""
     return nn.Dense(
-      self.num_classes,
+      features,
       kernel_init=he_normal,
       bias_init=uniform_fan_in(x.shape[-1]),
       dtype=make.param_dtype,
       param_dtype=make.param_dtype,
-      name='voting',
+      name=name,
     )(x)
 
   def _block(self, make, features, stride, input_range, name):
@@ -237,4 +263,16 @@ ds_resnet14_cifar10_dvs = functools.partial(
   widths=(32, 64, 128),
   num_classes=10,
   time_steps=10,
+)
+# Networks in which most papers compare. Source of the first: He et al., CVPR
+# 2016; of the second: Zheng et al., AAAI 2021, whose stem has 128 channels where
+# some later papers take 64.
+resnet18 = functools.partial(
+  SpikingResNet, stage_sizes=(2, 2, 2, 2), widths=(64, 128, 256, 512)
+)
+resnet19 = functools.partial(
+  SpikingResNet,
+  stage_sizes=(3, 3, 2),
+  widths=(128, 256, 512),
+  hidden=(256,),
 )

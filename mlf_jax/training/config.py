@@ -126,16 +126,21 @@ _EVERY_NETWORK = (
     'dtype of convolutions; membrane potentials, statistics and parameters are '
     'float32 or wider'),
 )
-_RESNET = (
-  Field('depth', 20, low=8, help='layers: 6n + 2 for n blocks per stage'),
-  Field('widths', (64, 128, 256), low=1, help='channels of the three stages'),
+_BLOCKS = (
   Field('residual', 'ds', choices=models.BLOCKS, help='residual block'),
   Field('shortcut', '', choices=('', 'mlf', 'norm'), help=
-    "end of a projection shortcut; '': mlf for ds, norm for plain"),
+    "end of a projection shortcut; '': norm for plain and ms, else mlf"),
   Field('scan_blocks', False, help=
     'run the blocks of a stage that are alike in one loop: hundreds of layers '
     'compile in a minute or two, and a step is somewhat slower'),
 )
+_RESNET = (
+  Field('depth', 20, low=8, help='layers: 6n + 2 for n blocks per stage'),
+  Field('widths', (64, 128, 256), low=1, help='channels of the three stages'),
+  *_BLOCKS,
+)
+_STEM = Field('stem', '3x3', choices=models.STEMS, help=
+  'first convolution: 3x3, or 7x7 with stride 2 and a maximum with stride 2')
 _VGG = (
   Field('dropout_rate', 0.25, low=0, below=1, help=
     'dropout rate after each dense spiking layer'),
@@ -187,10 +192,23 @@ def _build_resnet(*, depth, shortcut, **attributes):
   )
 
 
+def _build_as(constructor):
+  """Builds a network whose stages are those of `constructor`."""
+
+  def build(*, shortcut, **attributes):
+    return constructor(shortcut=shortcut or None, **attributes)
+
+  return build
+
+
 NETWORKS: Registry[NetworkEntry] = Registry(
   'network', instance_of(NetworkEntry)
 )
 NETWORKS['spiking_resnet'] = NetworkEntry(_build_resnet, _RESNET)
+NETWORKS['resnet18'] = NetworkEntry(
+  _build_as(models.resnet18), (*_BLOCKS, _STEM)
+)
+NETWORKS['resnet19'] = NetworkEntry(_build_as(models.resnet19), _BLOCKS)
 NETWORKS['spiking_vgg16'] = NetworkEntry(models.SpikingVGG, _VGG)
 NETWORKS.seal()
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlf_jax import UserError, models
+from mlf_jax import UserError, models, neuron
 from mlf_jax.layers import MLF
 from mlf_jax.models import SpikingResNet
 from tests import quick
@@ -298,3 +298,74 @@ def test_mistakes_of_the_input():
 
 def test_sizes_may_be_numpy_integers():
   assert TINY(num_classes=np.int64(5)) == TINY()
+
+
+def num_parameters(model, shape):
+  variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))
+  return sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
+
+
+@pytest.mark.parametrize(
+  ('model', 'shape', 'count'),
+  [
+    # As widely used without spikes, for CIFAR-10 and for ImageNet.
+    (models.resnet18(num_classes=10, time_steps=1), IMAGE, 11_173_962),
+    (
+      models.resnet18(num_classes=1000, time_steps=1, stem='7x7'),
+      (1, 224, 224, 3),
+      11_689_512,
+    ),
+    # 12,553,600 weights of convolutions, 10,496 of normalisations and 133,898 of
+    # dense layers. Papers with 12.63 million have a stem of 64 channels.
+    (models.resnet19(num_classes=10, time_steps=2), IMAGE, 12_697_994),
+  ],
+)
+def test_networks_in_which_papers_compare(model, shape, count):
+  assert num_parameters(model, shape) == count
+
+
+def test_large_images_are_small_behind_their_stem():
+  """A quarter of the side; the maximum of spikes is a spike."""
+  model = TWO_STAGES(stem='7x7', stage_sizes=(1, 1))
+  x = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+  variables = quick.variables(model, x)
+
+  def sides(variables):
+    _, seen = model.apply(
+      variables, x, capture_intermediates=lambda m, _: 'layer' in (m.name or '')
+    )
+    return seen['intermediates']
+
+  seen = jax.eval_shape(sides, variables)
+  (first,), (second,) = (seen[n]['__call__'] for n in ('layer1_0', 'layer2_0'))
+  assert (first.shape, second.shape) == ((6, 8, 8, 4), (6, 4, 4, 6))
+
+
+def test_hidden_layers_fire_at_every_timestep(x64):
+  model = TINY(hidden=(7, 6), dtype=jnp.float64)
+  x = frames().astype(float)
+  variables = quick.variables(model, x)
+  logits, seen = quick.jit(
+    functools.partial(
+      model.apply,
+      capture_intermediates=lambda m, _: m.name and 'layer' in m.name,
+    )
+  )(variables, x)
+  params = jax.tree.map(np.asarray, variables['params'])
+  y = np.asarray(seen['intermediates']['layer1_0']['__call__'][0])
+  y = y.mean((1, 2))
+  for i in (1, 2):
+    p = params[f'hidden{i}']
+    current = y @ p['kernel'] + p['bias']
+    _, y = neuron.run(neuron.MLFParams(), current.reshape(3, 4, -1))
+    y = np.asarray(y).reshape(12, -1)
+  y = y.reshape(3, 4, -1).mean(0)
+  expected = y @ params['voting']['kernel'] + params['voting']['bias']
+  np.testing.assert_allclose(logits, expected, atol=1e-12)
+
+
+def test_stem_and_hidden_mistakes():
+  with pytest.raises(UserError, match="stem '5x5' is unknown"):
+    TINY(stem='5x5')
+  with pytest.raises(UserError, match='hidden'):
+    TINY(hidden=(0,))

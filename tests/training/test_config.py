@@ -274,7 +274,7 @@ def test_paper_recipe_is_the_default():
   ('changes', 'message'),
   [
     ({'data__name': 'cifar11'}, r"'cifar11' is unknown \(did you mean 'cifar"),
-    ({'model__name': 'resnet'}, "did you mean 'spiking_resnet'"),
+    ({'model__name': 'spiking_resnt'}, "did you mean 'spiking_resnet'"),
     ({'unit__name': 'mfl'}, r"config\.unit\.name 'mfl' .* 'mlf'"),
     ({'optimizer__name': 'adam'}, "did you mean 'adamw'"),
     ({'loss': 'hinge'}, "config.loss 'hinge' is unknown; known: cross_entropy"),
