@@ -265,8 +265,8 @@ ds_resnet14_cifar10_dvs = functools.partial(
   time_steps=10,
 )
 # Networks in which most papers compare. Source of the first: He et al., CVPR
-# 2016; of the second: Zheng et al., AAAI 2021, whose stem has 128 channels where
-# some later papers take 64.
+# 2016; of the second: Zheng et al., AAAI 2021. Its stem has 128 channels; some
+# later papers take 64.
 resnet18 = functools.partial(
   SpikingResNet, stage_sizes=(2, 2, 2, 2), widths=(64, 128, 256, 512)
 )

@@ -315,8 +315,8 @@ def num_parameters(model, shape):
       (1, 224, 224, 3),
       11_689_512,
     ),
-    # 12,553,600 weights of convolutions, 10,496 of normalisations and 133,898 of
-    # dense layers. Papers with 12.63 million have a stem of 64 channels.
+    # 12,553,600 in convolutions, 10,496 in normalisations and 133,898 in dense
+    # layers. Papers with 12.63 million have a stem of 64 channels.
     (models.resnet19(num_classes=10, time_steps=2), IMAGE, 12_697_994),
   ],
 )
