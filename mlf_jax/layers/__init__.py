@@ -2,19 +2,14 @@
 
 from mlf_jax.layers import memory_modes
 from mlf_jax.layers.factory import LayerFactory
+from mlf_jax.layers.integer_units import IntegerLIF, MultiHierarchical
+from mlf_jax.layers.integrating_unit import IntegratingUnit
+from mlf_jax.layers.learned_mlf import LearnedMLF
+from mlf_jax.layers.lif_units import LIF, ParametricLIF, Ternary
 from mlf_jax.layers.normalization import (
   NORMALIZATIONS,
   BatchNorm,
   TDBatchNorm,
-)
-from mlf_jax.layers.related_units import (
-  LIF,
-  IntegerLIF,
-  IntegratingUnit,
-  LearnedMLF,
-  MultiHierarchical,
-  ParametricLIF,
-  Ternary,
 )
 from mlf_jax.layers.spiking_units import (
   INITIAL_STATE,
@@ -61,3 +56,5 @@ __all__ = [
   'memory_modes',
   'repeat_over_time',
 ]
+
+UNITS.seal()

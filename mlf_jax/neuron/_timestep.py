@@ -60,7 +60,7 @@ class MultiLevelFiring(NamedTuple):
   surrogate: str
 
   def fire_and_reset(self, values, u):
-    """What is left is decay * u_k[t] * (1 - o_k[t])."""
+    """Leaves decay * u_k[t] * (1 - o_k[t])."""
     thresholds, decay = values
     left, fired = [], []
     for v, u_k in zip(thresholds, u, strict=True):

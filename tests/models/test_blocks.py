@@ -86,7 +86,7 @@ def test_membrane_shortcut_network(x64):
 
 @pytest.mark.parametrize('scan_blocks', [False, True])
 def test_membrane_shortcuts_in_every_mode(scan_blocks):
-  """What is kept for the backward pass does not change the gradient."""
+  """The gradient is the same, whatever a mode keeps for the backward pass."""
   x = frames()
   gradients = []
   for mode in memory_modes.MODES:
