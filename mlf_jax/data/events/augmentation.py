@@ -60,13 +60,7 @@ def random_rotation(
   Returns:
     The frames, same shape and dtype.
   """
-  _require_frames(frames)
-
-  def rotate_sample(key, sample):
-    angle = jax.random.uniform(key, (), jnp.float32, -degrees, degrees)
-    return rotate(sample, angle)
-
-  return map_samples(rotate_sample, _ROTATION_STREAM, keys, frames)
+  return _at_random_angles(rotate, _ROTATION_STREAM, keys, frames, degrees)
 
 
 def rotate(
@@ -108,13 +102,7 @@ def random_shear(
   Returns:
     The frames, same shape and dtype.
   """
-  _require_frames(frames)
-
-  def shear_sample(key, sample):
-    angle = jax.random.uniform(key, (), jnp.float32, -degrees, degrees)
-    return shear(sample, angle)
-
-  return map_samples(shear_sample, _SHEAR_STREAM, keys, frames)
+  return _at_random_angles(shear, _SHEAR_STREAM, keys, frames, degrees)
 
 
 def shear(
@@ -135,6 +123,17 @@ def shear(
   require_axes('', angle=angle)
   slope = jnp.tan(jnp.deg2rad(angle))
   return _resample(frames, lambda row, column: (row, column + slope * row))
+
+
+def _at_random_angles(transform, stream, keys, frames, degrees):
+  """Applies `transform(sample, angle)` with an angle for each sample."""
+  _require_frames(frames)
+
+  def transform_sample(key, sample):
+    angle = jax.random.uniform(key, (), jnp.float32, -degrees, degrees)
+    return transform(sample, angle)
+
+  return map_samples(transform_sample, stream, keys, frames)
 
 
 def _resample(frames, origin):
