@@ -221,18 +221,19 @@ AUGMENTATIONS['time_shift'] = Augmentation(
     low=0,
   ),
 )
-for _name, _how in (
-  ('mixup', 'pairs of samples are added'),
-  ('cutmix', 'a box of each sample is taken from another one'),
-):
-  _field = Field(
-    _name,
-    0.0,
-    f'above 0, {_how}, with shares from Beta({_name}, {_name})',
-    low=0,
-  )
-  AUGMENTATIONS[_name] = Augmentation(None, _field, _field)
 
+
+def _mixture(name, effect):
+  """Entry of an augmentation of pairs of samples, of either kind."""
+  text = f'above 0, {effect}, with shares from Beta({name}, {name})'
+  field = Field(name, 0.0, text, low=0)
+  return Augmentation(None, field, field)
+
+
+AUGMENTATIONS['mixup'] = _mixture('mixup', 'pairs of samples are added')
+AUGMENTATIONS['cutmix'] = _mixture(
+  'cutmix', 'a box of each sample is taken from another one'
+)
 AUGMENTATIONS.seal()
 
 

@@ -70,9 +70,9 @@ def temporal_efficient(
     target: what the second term draws all logits to.
 
   Returns:
-    (1 - weight) * C + weight * S, where C is the mean over time of the softmax
-    cross-entropy and S that of the mean squared distance of the logits to
-    `target`.
+    (1 - weight) * C + weight * S. C is the softmax cross-entropy, S the squared
+    distance of the logits to `target`, averaged over classes; both are averaged
+    over time.
 
   Source: Deng et al., "Temporal Efficient Training of Spiking Neural Network
   via Gradient Re-weighting", ICLR 2022.
