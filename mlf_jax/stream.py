@@ -56,7 +56,8 @@ def init(
   """State before the first frame: units at rest.
 
   Args:
-    model: the network; its `time_steps` do not matter.
+    model: the network; its `time_steps` matter only if it learns something for
+      each timestep, as with the normalisation 'tebn'.
     variables: `params` and `batch_stats`.
     frame_shape: (height, width, channel) of the recordings.
     batch_size: number of recordings that are fed side by side.
@@ -70,9 +71,13 @@ def init(
     raise UserError(
       f'frame_shape must be (height, width, channel), got {frame_shape}'
     )
-  frames = jax.ShapeDtypeStruct((batch_size, 1, *frame_shape), jnp.float32)
+  frames, several = (
+    jax.ShapeDtypeStruct((batch_size, time_steps, *frame_shape), jnp.float32)
+    for time_steps in (1, model.time_steps)
+  )
   one_frame = model.clone(time_steps=1)
-  wanted = jax.eval_shape(one_frame.init, jax.random.key(0), frames)
+  # A layer may learn something for each timestep of training.
+  wanted = jax.eval_shape(model.init, jax.random.key(0), several)
   given = flax.traverse_util.flatten_dict(variables, sep='/')
   for name, leaf in flax.traverse_util.flatten_dict(wanted, sep='/').items():
     shape = given[name].shape if name in given else 'missing'

@@ -3,7 +3,7 @@
 import flax.linen as nn
 
 from mlf_jax.errors import UserError
-from mlf_jax.layers import MLF
+from mlf_jax.layers import MLF, NORMALIZATIONS, TEBatchNorm
 from mlf_jax.models import SpikingResNet, SpikingVGG
 
 NETWORKS = {cls.__name__: cls for cls in (SpikingResNet, SpikingVGG)}
@@ -31,6 +31,11 @@ def require_published(model: nn.Module, form: str) -> None:
     raise UserError(
       f"only the blocks 'ds' and 'plain' can be written as {form}, not "
       f'{residual!r}'
+    )
+  if issubclass(NORMALIZATIONS[model.normalization], TEBatchNorm):
+    raise UserError(
+      f"networks with the normalisation 'tebn', which differs between "
+      f'timesteps, cannot be written as {form}'
     )
   for name, value in (('stem', '3x3'), ('hidden', ())):
     if (own := getattr(model, name, value)) != value:

@@ -8,8 +8,10 @@ from mlf_jax.layers.learned_mlf import LearnedMLF
 from mlf_jax.layers.lif_units import LIF, ParametricLIF, Ternary
 from mlf_jax.layers.normalization import (
   NORMALIZATIONS,
+  AffineOverTime,
   BatchNorm,
   TDBatchNorm,
+  TEBatchNorm,
 )
 from mlf_jax.layers.spiking_units import (
   INITIAL_STATE,
@@ -37,6 +39,7 @@ __all__ = [
   'NORMALIZATIONS',
   'OBSERVED',
   'UNITS',
+  'AffineOverTime',
   'BatchNorm',
   'IntegerLIF',
   'IntegratingUnit',
@@ -50,6 +53,7 @@ __all__ = [
   'SpikingUnit',
   'SpikingUnits',
   'TDBatchNorm',
+  'TEBatchNorm',
   'Ternary',
   'TimestepDropout',
   'fold_time_into_batch',

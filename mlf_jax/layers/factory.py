@@ -12,7 +12,7 @@ from mlf_jax.errors import UserError
 from mlf_jax.layers.initializers import he_normal
 from mlf_jax.layers.memory_modes import MODES, MemoryMode
 from mlf_jax.layers.narrow_integers import CURRENT
-from mlf_jax.layers.normalization import NORMALIZATIONS
+from mlf_jax.layers.normalization import NORMALIZATIONS, TEBatchNorm
 from mlf_jax.layers.spiking_units import (
   Range,
   SpikingUnit,
@@ -116,7 +116,10 @@ class LayerFactory:
 
   def norm(self, **attributes) -> nn.Module:
     """Normalisation, scaled to the units' threshold."""
-    return NORMALIZATIONS[self.normalization](
+    normalization = NORMALIZATIONS[self.normalization]
+    if issubclass(normalization, TEBatchNorm):
+      attributes['time_steps'] = self.time_steps
+    return normalization(
       threshold=self.unit.norm_threshold,
       axis_name=self.axis_name,
       **attributes,

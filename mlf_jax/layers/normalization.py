@@ -6,13 +6,26 @@ Source: Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural
 Networks", AAAI 2021, as used by Feng et al., IJCAI 2022.
 """
 
+import typing
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from mlf_jax.errors import UserError, require_bound_axis, require_floating
+from mlf_jax.errors import (
+  UserError,
+  require_bound_axis,
+  require_floating,
+  require_positive_integers,
+)
+from mlf_jax.layers.spiking_units import (
+  INITIAL_STATE,
+  MEMBRANE_POTENTIAL,
+  put_state,
+  require_folded,
+)
 from mlf_jax.neuron import Affine
 from mlf_jax.registry import Registry, subclass_of
 
@@ -158,6 +171,81 @@ class BatchNorm(TDBatchNorm):
 
   def _scale(self, var):
     return jax.lax.rsqrt(var + self.epsilon)
+
+
+class AffineOverTime(typing.NamedTuple):
+  """An `Affine` whose result is scaled at each timestep.
+
+  Attributes:
+    affine: the same at all timesteps.
+    time_scale: factor of each timestep, [time].
+  """
+
+  affine: Affine
+  time_scale: Float[Array, 'time']
+
+  def __call__(
+    self, x: Float[Array, 'folded *shape']
+  ) -> Float[Array, 'folded *shape']:
+    """Result for `x`, with time folded into batch."""
+    time_steps = len(self.time_scale)
+    require_folded(x, time_steps)
+    y = self.affine(x)
+    factors = jnp.expand_dims(self.time_scale, tuple(range(1, y.ndim + 1)))
+    return (y.reshape((time_steps, -1, *y.shape[1:])) * factors).reshape(y.shape)
+
+
+@NORMALIZATIONS.register('tebn')
+class TEBatchNorm(BatchNorm):
+  """Temporal effective batch normalisation: a learned factor per timestep.
+
+      y[t] = p[t] * (gamma * (x[t] - mean) / sqrt(var + epsilon) + beta)
+
+  Statistics are over all timesteps; `p` starts at 1. Without gamma and beta
+  there is no `p` either. A network that runs more timesteps than it was trained
+  with keeps the last `p`. A recording that is fed in pieces goes on where it
+  was: the number of timesteps so far is part of the network's state.
+
+  Attributes:
+    time_steps: timesteps folded into batch.
+
+  Source: Duan et al., "Temporal Effective Batch Normalization in Spiking Neural
+  Networks", NeurIPS 2022.
+  """
+
+  time_steps: int = 1
+
+  def __post_init__(self):
+    """Validates the attributes."""
+    require_positive_integers(time_steps=self.time_steps)
+    super().__post_init__()
+
+  @nn.compact
+  def coefficients(
+    self,
+    x: Float[Array, '*batch channel'],
+    use_running_average: bool,
+    copies: int = 1,
+  ) -> Affine | AffineOverTime:
+    """Coefficients that normalise `x`; arguments as in `__call__`."""
+    affine = super().coefficients(x, use_running_average, copies)
+    if not self.affine:
+      return affine
+    dtype = affine.mean.dtype
+    if self.has_variable('params', 'time_scale'):
+      # It has the length of training, whatever `time_steps` is now.
+      learned = self.get_variable('params', 'time_scale')
+    else:
+      ones = nn.initializers.ones
+      learned = self.param('time_scale', ones, (self.time_steps,), dtype)
+    start = jnp.zeros((), jnp.int32)
+    if self.has_variable(MEMBRANE_POTENTIAL, 'state'):
+      start = self.get_variable(MEMBRANE_POTENTIAL, 'state')
+    put_state(self, INITIAL_STATE, start)
+    put_state(self, MEMBRANE_POTENTIAL, start + jnp.int32(self.time_steps))
+    timesteps = start + jnp.arange(self.time_steps, dtype=jnp.int32)
+    scale = jnp.take(learned.astype(dtype), timesteps, mode='clip')
+    return AffineOverTime(affine, scale)
 
 
 NORMALIZATIONS.seal()

@@ -336,9 +336,10 @@ class SpikingUnits(nn.Module):
   def __call__(
     self,
     x: Float[Array, 'folded *shape'],
-    affine: neuron.Affine | None = None,
+    affine: Callable[[Array], Array] | None = None,
   ) -> Float[Array, 'folded *shape']:
     """Output for the current `x`, or `affine(x)` if `affine` is given."""
+    x, affine = _same_at_all_timesteps(x, affine)
     parameters, current, state = self._prepared(x, affine)
     put_state(self, INITIAL_STATE, state)
     state, y = self.unit.run(parameters, current, state, affine)
@@ -361,6 +362,7 @@ class SpikingUnits(nn.Module):
         f'{type(self.unit).__name__} has no method observe, which tells the '
         'membranes, fired levels and window membership of a unit; MLF has one'
       )
+    x, affine = _same_at_all_timesteps(x, affine)
     return observe(*self._prepared(x, affine), affine)
 
   @nn.compact
@@ -385,6 +387,13 @@ class SpikingUnits(nn.Module):
     else:
       state = self.unit.init_state(parameters, current.shape[1:], dtype)
     return parameters, current, state
+
+
+def _same_at_all_timesteps(x, affine):
+  """Applies coefficients that differ between timesteps, which no unit knows."""
+  if affine is None or isinstance(affine, neuron.Affine):
+    return x, affine
+  return affine(x), None
 
 
 def require_folded(x: Float[Array, 'folded *shape'], time_steps: int) -> None:

@@ -161,10 +161,11 @@ class SpikingResNet(nn.Module):
     size, stride = STEMS[self.stem]
     x = make.conv(self.widths[0], size, stride, name='conv1')(x)
     affine = make.norm(name='bn1').coefficients(x, not train, copies)
+    x = repeat_over_time(x, copies)
     if BLOCKS[self.residual].fires_first:
-      x, value_range = repeat_over_time(affine(x), copies), None
+      x, value_range = affine(x), None
     else:
-      x = make.units('units1')(repeat_over_time(x, copies), affine)
+      x = make.units('units1')(x, affine)
       value_range = self.unit.output_range()
     if stride > 1:
       x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))

@@ -10,8 +10,9 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from mlf_jax import UserError
-from mlf_jax.layers import BatchNorm, TDBatchNorm
+from mlf_jax import UserError, stream
+from mlf_jax.layers import BatchNorm, TDBatchNorm, TEBatchNorm
+from mlf_jax.models import SpikingResNet
 from tests import golden_data
 
 
@@ -169,3 +170,70 @@ def test_plain_batch_normalisation(x64):
   y, _ = norm.apply(variables, x, False, mutable=['batch_stats'])
   mean, var = x.mean((0, 1)), x.var((0, 1))
   np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-3), rtol=1e-10)
+
+
+def test_temporal_effective_normalisation_beside_numpy(x64):
+  random = np.random.default_rng(3)
+  x = random.normal(2, 3, (4 * 5, 6))  # Four timesteps of five samples.
+  gamma, beta, p = (random.normal(size=n) for n in (6, 6, 4))
+  norm = TEBatchNorm(time_steps=4, epsilon=0.1)
+  variables = norm.init(jax.random.key(0), x, False)
+  np.testing.assert_array_equal(variables['params']['time_scale'], np.ones(4))
+  variables['params'] = {'scale': gamma, 'bias': beta, 'time_scale': p}
+
+  def apply(params):
+    return norm.apply(variables | {'params': params}, x, True)
+
+  variables['batch_stats'] = {'mean': x.mean(0), 'var': x.var(0)}
+  normalised = gamma * (x - x.mean(0)) / np.sqrt(x.var(0) + 0.1) + beta
+  wanted = np.repeat(p, 5)[:, None] * normalised
+  np.testing.assert_allclose(apply(variables['params']), wanted, rtol=1e-12)
+  np.testing.assert_allclose(normalize(norm, variables, x)[0], wanted)
+  jax.test_util.check_grads(apply, (variables['params'],), 1)
+
+  # Fewer timesteps take the first factors; more go on with the last one.
+  shorter = norm.clone(time_steps=2).apply(variables, x[:10], True)
+  np.testing.assert_allclose(shorter, wanted[:10])
+  longer = norm.clone(time_steps=6).apply(
+    variables, np.concatenate([x, x[:10]]), True
+  )
+  np.testing.assert_allclose(longer[:20], wanted)
+  np.testing.assert_allclose(longer[20:], p[3] * normalised[:10])
+  np.testing.assert_allclose(
+    TEBatchNorm(affine=False, epsilon=0.1).apply(
+      {'batch_stats': variables['batch_stats']}, x, True
+    ),
+    (x - x.mean(0)) / np.sqrt(x.var(0) + 0.1),
+  )
+
+
+@pytest.mark.parametrize('residual', ['ds', 'ms'])
+def test_factors_of_timesteps_in_networks_and_recordings_in_pieces(residual):
+  """Images are repeated before their factors; pieces go on where they were."""
+  model = SpikingResNet(
+    stage_sizes=(1, 2),
+    widths=(3, 4),
+    num_classes=2,
+    time_steps=4,
+    residual=residual,
+    normalization='tebn',
+  )
+  random = np.random.default_rng(0)
+  images = random.normal(size=(2, 6, 6, 2)).astype(np.float32)
+  frames = np.repeat(images[:, None], 4, 1)
+  variables = model.init(jax.random.key(0), frames)
+  variables['params'] = jax.tree.map(
+    lambda leaf: leaf + random.uniform(0, 1, leaf.shape).astype(leaf.dtype),
+    variables['params'],
+  )
+  scales = variables['params']['layer1_0']['bn1']['time_scale']
+  assert scales.shape == (4,)
+
+  logits = model.apply(variables, frames)
+  np.testing.assert_allclose(model.apply(variables, images), logits, rtol=1e-5)
+  looped = model.clone(scan_blocks=True)
+  np.testing.assert_allclose(looped.apply(variables, frames), logits, rtol=1e-5)
+  state = stream.init(model, variables, (6, 6, 2), batch_size=2)
+  for piece in (frames[:, :1], frames[:, 1:4]):
+    state, running = stream.feed(model, variables, state, piece)
+  np.testing.assert_allclose(running, logits, rtol=1e-5)
