@@ -190,9 +190,9 @@ class AffineOverTime(typing.NamedTuple):
     """Result for `x`, with time folded into batch."""
     time_steps = len(self.time_scale)
     require_folded(x, time_steps)
-    y = self.affine(x)
-    factors = jnp.expand_dims(self.time_scale, tuple(range(1, y.ndim + 1)))
-    return (y.reshape((time_steps, -1, *y.shape[1:])) * factors).reshape(y.shape)
+    y = self.affine(x).reshape((time_steps, -1, *x.shape[1:]))
+    scale = jnp.expand_dims(self.time_scale, tuple(range(1, y.ndim)))
+    return (y * scale).reshape(x.shape)
 
 
 @NORMALIZATIONS.register('tebn')
