@@ -11,6 +11,7 @@ setuptools.setup(
   packages=[
     *setuptools.find_packages(include=['mlf_jax*']),
     'mlf_jax.configs',
+    'mlf_jax.configs.studies',
   ],
   package_dir={'mlf_jax.configs': 'configs'},
 )

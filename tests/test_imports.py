@@ -23,6 +23,7 @@ LAYERS = (
   'activity stream',
   'training',
   'analysis interop',
+  'studies',
   'cli',
   '__main__',
 )

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
+from mlf_jax.analysis.early_exit import exit_curve
 from mlf_jax.errors import UserError
 
 if typing.TYPE_CHECKING:
@@ -311,6 +312,28 @@ def latency(
   ax.plot(time, share, **{'marker': 'o', 'ms': 4, **line})
   _time_axis(ax, len(time))
   ax.set(ylabel='share of samples decided')
+  return ax
+
+
+def early_exit(
+  logits: Float[np.ndarray, 'time sample classes'],
+  labels: Int[np.ndarray, 'sample'],
+  ax: 'Axes | None' = None,
+  **line,
+) -> 'Axes':
+  """Draws the accuracy over the mean timesteps of samples that stop early.
+
+  Args:
+    logits: as in `accuracy_by_time`.
+    labels: class of each sample.
+    ax: axes to draw into.
+    **line: properties of the line, such as `label`.
+  """
+  ax = _axes(ax)
+  _, time, accuracy = zip(*exit_curve(logits, labels), strict=True)
+  ax.plot(time, accuracy, **{'marker': 'o', 'ms': 4, **line})
+  _time_axis(ax, len(logits))
+  ax.set(xlabel='mean timesteps', ylabel='accuracy')
   return ax
 
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from mlf_jax.analysis import plots
+from mlf_jax.analysis.early_exit import exit_curve
 from mlf_jax.analysis.report_painter import Painter
 from mlf_jax.analysis.report_summary import Group, labelled
 
@@ -155,7 +156,10 @@ def over_time(groups: Sequence[Group], painter: Painter) -> list[str]:
     plots.latency(run.logits, ax, **line)
     ax.set_ylim(-0.03, 1.03)
 
-  by_time, means = [], []
+  def early_exit(run, ax, **line):
+    plots.early_exit(run.logits, run.dataset.test.labels, ax, **line)
+
+  by_time, means, exits = [], [], []
   for group in groups:
     run = group.first
     right = plots.decisions(run.logits) == run.dataset.test.labels
@@ -167,6 +171,9 @@ def over_time(groups: Sequence[Group], painter: Painter) -> list[str]:
       'first'
     )
     means.append(labelled(group, groups, mean))
+    (at,) = exit_curve(run.logits, run.dataset.test.labels, (0.9,))
+    mean = f'{at.accuracy:.4f} after {at.mean_time_steps:.2f} timesteps'
+    exits.append(labelled(group, groups, mean))
   return [
     painter.picture(
       'accuracy_by_time',
@@ -179,6 +186,14 @@ def over_time(groups: Sequence[Group], painter: Painter) -> list[str]:
       functools.partial(draw, latency),
       'Share of samples with their final decision: ' + '; '.join(means),
       'Samples whose decision no longer changes: ' + '; '.join(means) + '.',
+    ),
+    painter.picture(
+      'early_exit',
+      functools.partial(draw, early_exit),
+      'Accuracy and mean timesteps of early exits; at 0.9: ' + '; '.join(exits),
+      'Accuracy if each sample stops once its class has a probability, the '
+      'softmax of the mean logits so far. Points are probabilities from 0 to '
+      '1; at 0.9: ' + '; '.join(exits) + '.',
     ),
   ]
 

@@ -14,6 +14,7 @@ from mlf_jax.cli import (
   prepare,
   reference,
   scaling,
+  study,
   train,
 )
 from mlf_jax.errors import UserError
@@ -50,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     prepare,
     memory,
     scaling,
+    study,
   ):
     command.add_command(commands)
   with warnings.catch_warnings():

@@ -7,6 +7,7 @@ import pathlib
 import re
 import runpy
 import traceback
+import typing
 
 import ml_collections
 from absl import flags
@@ -14,6 +15,10 @@ from ml_collections import config_flags
 
 from mlf_jax.errors import UserError, unknown
 
+if typing.TYPE_CHECKING:
+  from mlf_jax.studies import Study
+
+# Below the top of the repository, or of the installed package.
 _FOLDER = pathlib.Path(__file__).parents[2] / 'configs'
 
 
@@ -47,16 +52,20 @@ def add_run(parser: argparse.ArgumentParser) -> None:
   parser.set_defaults(takes_fields=False)
 
 
-def config_of(arguments: argparse.Namespace) -> ml_collections.ConfigDict:
+def config_of(
+  arguments: argparse.Namespace, config: ml_collections.ConfigDict | None = None
+) -> ml_collections.ConfigDict:
   """The configuration that the command line asks for.
 
   Args:
     arguments: parsed arguments with `config` and, left over, `fields`.
+    config: what the fields change; by default the file that `config` names.
 
   Raises:
     UserError: a mistake in the file or in a field, in one line.
   """
-  config = from_file(arguments.config)
+  if config is None:
+    config = from_file(arguments.config)
   values = flags.FlagValues()
   argv = ['', *_last_of_each(arguments.fields)]
   try:
@@ -87,15 +96,36 @@ def from_file(name: str) -> ml_collections.ConfigDict:
   Raises:
     UserError: there is no such file, or a mistake in it, with its line.
   """
+  return _from_file(name, '--config', '', ml_collections.ConfigDict)
+
+
+def study_from_file(name: str) -> 'Study':
+  """Runs the file of a study.
+
+  Args:
+    name: name of an installed study or path of a file, with a variant after a
+      colon.
+
+  Raises:
+    UserError: there is no such file, or a mistake in it, with its line.
+  """
+  from mlf_jax.studies import Study
+
+  return _from_file(name, 'study', 'studies', Study)
+
+
+def _from_file(name, option, folder, kind):
+  """What the function `get_config` of a file, or `get_study`, returns."""
+  function = 'get_study' if folder else 'get_config'
   name, colon, variant = name.partition(':')
-  path = _path_of(name)
+  path = _path_of(name, option, folder)
   try:
-    get_config = runpy.run_path(path).get('get_config')
-    if get_config is None:
-      raise UserError('there is no function get_config')
-    if colon and not inspect.signature(get_config).parameters:
+    get = runpy.run_path(path).get(function)
+    if get is None:
+      raise UserError(f'there is no function {function}')
+    if colon and not inspect.signature(get).parameters:
       raise UserError(f'there are no variants, got {variant!r}')
-    config = get_config(variant) if colon else get_config()
+    value = get(variant) if colon else get()
   except Exception as error:
     numbers = [
       frame.lineno
@@ -108,24 +138,27 @@ def from_file(name: str) -> ml_collections.ConfigDict:
     text = f'{type(error).__name__}: {_one_line(error)}'
     if isinstance(error, UserError):
       text = str(error)
-    raise UserError(f'--config: {place}: {text}') from None
-  if not isinstance(config, ml_collections.ConfigDict):
-    raise UserError(f'--config: get_config of {path} returns no ConfigDict')
-  return config
+    raise UserError(f'{option}: {place}: {text}') from None
+  if not isinstance(value, kind):
+    raise UserError(
+      f'{option}: {function} of {path} returns no {kind.__name__}'
+    )
+  return value
 
 
-def _path_of(name: str) -> str:
-  """Path of an installed configuration or of a file of the user's."""
+def _path_of(name: str, option: str, subfolder: str) -> str:
+  """Path of an installed file or of a file of the user's."""
   spec = importlib.util.find_spec('mlf_jax.configs')
   # A checkout that is not installed has the folder beside the package.
   folder = pathlib.Path(spec.submodule_search_locations[0] if spec else _FOLDER)
+  folder /= subfolder
   known = sorted(
     path.stem for path in folder.glob('*.py') if path.stem != '__init__'
   )
   if name in known:
     return str(folder / f'{name}.py')
   if not pathlib.Path(name).is_file():
-    raise unknown('--config: no such file, and the name', name, known)
+    raise unknown(f'{option}: no such file, and the name', name, known)
   return name
 
 

@@ -97,3 +97,31 @@ def hold_out(dataset: Dataset, share: float) -> Dataset:
     train=chosen(dataset.train, ~is_held_out),
     validation=chosen(dataset.train, is_held_out),
   )
+
+
+def keep_some(dataset: Dataset, count: int) -> Dataset:
+  """Keeps a number of training samples, the same share of each class.
+
+  Args:
+    dataset: the data set; its mean and standard deviation stay.
+    count: training samples to keep; drawn by the seed 0, whatever the seed of a
+      run, and those of a smaller count are among those of a larger one.
+
+  Raises:
+    UserError: there are not so many, or fewer than classes are to be kept.
+  """
+  labels, num_classes = dataset.train.labels, dataset.num_classes
+  if not num_classes <= count <= len(labels):
+    raise UserError(
+      f'train_samples must lie between {num_classes}, the number of classes, '
+      f'and {len(labels)}, the number of training samples, got {count}'
+    )
+  random = np.random.RandomState(0)
+  # Place of each sample within its class, from 0 to 1.
+  place = np.empty(len(labels))
+  for label in np.unique(labels):
+    members = random.permutation(np.flatnonzero(labels == label))
+    place[members] = (np.arange(len(members)) + 0.5) / len(members)
+  members = np.zeros(len(labels), bool)
+  members[np.argsort(place, kind='stable')[:count]] = True
+  return dataclasses.replace(dataset, train=chosen(dataset.train, members))

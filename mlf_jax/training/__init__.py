@@ -7,13 +7,14 @@ line = evaluate('runs/digits')
 
 import importlib
 
-from mlf_jax.training.config import NETWORKS, NetworkEntry
+from mlf_jax.training.config import NETWORKS, NetworkEntry, with_fields
 from mlf_jax.training.config import default as default_config
 from mlf_jax.training.losses import LOSSES, Loss
 
 # Modules that import Orbax and TensorBoard, which takes seconds: only when one
 # of their names is used, so that configuration files and `--help` are quick.
 _LAZY = {
+  'Diverged': 'trainer',
   'Interrupted': 'trainer',
   'train': 'trainer',
   'Restored': 'evaluation',
@@ -24,6 +25,7 @@ _LAZY = {
 __all__ = [
   'LOSSES',
   'NETWORKS',
+  'Diverged',
   'Interrupted',
   'Loss',
   'NetworkEntry',
@@ -32,6 +34,7 @@ __all__ = [
   'evaluate',
   'restore',
   'train',
+  'with_fields',
 ]
 
 

@@ -41,6 +41,9 @@ _RUN = (
   Field('loss', 'cross_entropy', choices=LOSSES, help='loss to minimise'),
   Field('label_smoothing', 0.0, low=0, below=1, help=
     'share of each label that is spread evenly over all classes'),
+  Field('random_time_steps', False, help=
+    'train each sample on the mean logits of its first t timesteps, t drawn '
+    'anew at each step, from 1 to T: one network for any number of timesteps'),
   Field('ema_decay', 0.0, low=0, below=1, help=
     'above 0, an average of the weights with this decay per step is evaluated'),
   Field('memory', 'fastest', choices=MODES, help=
@@ -63,6 +66,9 @@ _RUN = (
 )
 
 _EVERY_DATASET = (
+  Field('train_samples', 0, low=0, help=
+    'training samples that are kept, of each class alike, besides those held '
+    'out for validation; 0: all'),
   Field('validation', 0.0, low=0, below=1, help=
     'share of the training samples, of each class alike, that is held out to '
     'choose the best checkpoint; 0: the test set chooses it'),
@@ -309,6 +315,50 @@ def default(
   return ml_collections.ConfigDict(tree).lock()
 
 
+def with_fields(
+  config: ml_collections.ConfigDict, fields: Mapping[str, object]
+) -> ml_collections.ConfigDict:
+  """Copy of a configuration with other values of some fields.
+
+  Another unit or network brings fields of its own, at their defaults; those
+  that both have keep their values.
+
+      with_fields(config, {'unit.name': 'plif', 'num_epochs': 10})
+
+  Args:
+    config: the configuration.
+    fields: values by the dotted name of their field.
+
+  Raises:
+    UserError: there is no such field, or the value has another type.
+  """
+  names = {
+    section: fields.get(f'{section}.name', config[section].name)
+    for section in _CHOSEN
+  }
+  if names['data'] != config.data.name:
+    raise UserError(
+      f'data.name is {config.data.name!r} and cannot become another; start '
+      'from the configuration of that data set'
+    )
+  new = default(**names)
+  known = flatten(new)
+  for name, value in {**flatten(config), **fields}.items():
+    if name in known:
+      *sections, leaf = name.split('.')
+      section = new
+      for part in sections:
+        section = section[part]
+      try:
+        section[leaf] = value
+      except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f'config.{name}: {reason}') from None
+    elif name in fields:
+      raise UserError(f'config.{name}: there is no such field')
+  return new
+
+
 def validate(config: ml_collections.ConfigDict, num_devices: int) -> None:
   """Checks every field, as far as that needs neither network nor data.
 
@@ -332,6 +382,12 @@ def validate(config: ml_collections.ConfigDict, num_devices: int) -> None:
     )
   for name, field in declared.items():
     field.check(values[name])
+  if config.random_time_steps and LOSSES[config.loss].every_timestep:
+    raise UserError(
+      'config.random_time_steps needs a loss of the mean logits over time, '
+      f'such as cross_entropy; config.loss {config.loss!r} trains every '
+      'timestep already'
+    )
   for name in ('batch_size', 'eval_batch_size'):
     if config[name] % num_devices:
       near = max(1, round(config[name] / num_devices)) * num_devices

@@ -164,7 +164,8 @@ def load_dataset(
 ) -> data.Dataset:
   """Returns the user's own data set, or loads the one that is named.
 
-  A part of the training samples is held out if the configuration says so.
+  A part of the training samples is held out, and of the others only some are
+  kept, if the configuration says so.
 
   Raises:
     UserError: the data cannot be had, or are not as their entry says, or too
@@ -172,8 +173,11 @@ def load_dataset(
   """
   if dataset is None:
     dataset = _load_named(config)
-  share = config.data.validation
-  return splits.hold_out(dataset, share) if share else dataset
+  if share := config.data.validation:
+    dataset = splits.hold_out(dataset, share)
+  if count := config.data.train_samples:
+    dataset = splits.keep_some(dataset, count)
+  return dataset
 
 
 def _load_named(config) -> data.Dataset:

@@ -35,6 +35,7 @@ PROGRAM_FIELDS = (
   'memory',
   'model',
   'optimizer',
+  'random_time_steps',
   'unit',
 )
 # As in a run: the host runs ahead of the device by this many steps.

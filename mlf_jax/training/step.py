@@ -29,6 +29,8 @@ Normalize = Callable[[Array], Array]
 
 # No sample has this position in a batch: dropout draws from a key of its own.
 _DROPOUT_POSITION = 2**31 - 1
+# Augmentations draw from the same keys with streams of their own.
+_TIME_STEPS_STREAM = 10
 
 
 def train_step(
@@ -62,7 +64,7 @@ def train_step(
   """
   chex.assert_equal_shape_prefix(list(batch.values()), 1)
   chex.assert_rank([batch['label'], batch['position']], 1)
-  loss = LOSSES[config.loss]
+  loss, random_time_steps = LOSSES[config.loss], config.random_time_steps
 
   # --- Inputs and soft labels ---
   inputs, soft_labels = data.augment_batch(
@@ -77,13 +79,16 @@ def train_step(
   def loss_fn(params):
     logits, new = _apply(
       model,
-      loss,
+      loss.every_timestep or random_time_steps,
       {'params': params, 'batch_stats': state.batch_stats},
       inputs,
       train=True,
       mutable=['batch_stats'],
       rngs={'dropout': dropout_key},
     )
+    if random_time_steps:
+      keys = data.sample_keys(config.seed, state.step, batch['position'])
+      logits = _mean_of_first(logits, keys)
     losses = loss(logits, targets)
     if 'weight' in batch:
       losses *= batch['weight'].astype(losses.dtype)
@@ -162,7 +167,8 @@ def eval_step(
   """
   chex.assert_equal_shape_prefix(list(batch.values()), 1)
   chex.assert_rank([batch['label'], batch['mask']], 1)
-  logits = _apply(model, loss, variables, normalize(batch['image']))
+  inputs = normalize(batch['image'])
+  logits = _apply(model, loss.every_timestep, variables, inputs)
   labels = jax.nn.one_hot(batch['label'], model.num_classes, dtype=logits.dtype)
   losses, mask = loss(logits, labels), batch['mask']
   correct = is_correct(_over_time(loss, logits), labels)
@@ -174,11 +180,29 @@ def eval_step(
   return all_reduce(jax.lax.psum, sums, model.axis_name)
 
 
-def _apply(model, loss, variables, inputs, **options):
-  """Applies the network as the loss needs its logits."""
-  if loss.every_timestep:
+def _apply(model, every_timestep, variables, inputs, **options):
+  """Applies the network; the logits of every timestep, or their mean."""
+  # A network of one's own may lack the argument.
+  if every_timestep:
     options['every_timestep'] = True
   return model.apply(variables, inputs, **options)
+
+
+def _mean_of_first(logits, keys):
+  """Mean logits of the first t timesteps, t drawn for each sample.
+
+  A timestep does not depend on later ones, so but for the statistics of the
+  batch this is what the network would compute with t timesteps.
+  """
+
+  def draw(key):
+    key = jax.random.fold_in(key, _TIME_STEPS_STREAM)
+    return jax.random.randint(key, (), 1, len(logits) + 1)
+
+  counts = jax.vmap(draw)(keys)[None]
+  is_first = jnp.arange(len(logits))[:, None] < counts
+  total = jnp.where(is_first[..., None], logits, 0).sum(0)
+  return total / counts[0][:, None].astype(logits.dtype)
 
 
 def _over_time(loss, logits):

@@ -56,6 +56,10 @@ class Interrupted(Exception):
     self.signal_number = signal_number
 
 
+class Diverged(UserError):
+  """Too many steps in a row had numbers that are not finite."""
+
+
 def train(
   config: ml_collections.ConfigDict,
   dataset: data.Dataset | None = None,
@@ -81,8 +85,8 @@ def train(
     The content of `result.json`.
 
   Raises:
-    UserError: the configuration, the data or the directory is wrong, or too
-      many steps in a row were not finite.
+    UserError: the configuration, the data or the directory is wrong.
+    Diverged: too many steps in a row were not finite.
     Interrupted: SIGINT or SIGTERM arrived; the state is saved.
   """
   if not isinstance(config, ml_collections.ConfigDict):
@@ -114,7 +118,7 @@ def _train(config, dataset, workdir):
   processes.require_same(
     {f'config.{k}': v for k, v in config_lib.flatten(config).items()}
     | {'--workdir': os.fspath(workdir)}
-    | {f'the version of {name}': v for name, v in _versions().items()}
+    | {f'the version of {name}': v for name, v in versions().items()}
   )
   config_lib.validate(config, parallel.num_devices)
   dataset = processes.on_all(
@@ -296,7 +300,7 @@ def _train(config, dataset, workdir):
       'device': jax.devices()[0].device_kind,
       'num_devices': parallel.num_devices,
       'num_processes': jax.process_count(),
-      'versions': _versions(),
+      'versions': versions(),
     }
     result = processes.on_first(
       lambda: workdir_lib.write_result(workdir, result)
@@ -308,7 +312,8 @@ def _train(config, dataset, workdir):
     return result
 
 
-def _versions():
+def versions() -> dict[str, str]:
+  """Versions of Python and of the packages that decide the numbers of a run."""
   return {'python': platform.python_version()} | {
     name: importlib.metadata.version(name) for name in _PACKAGES
   }
@@ -349,7 +354,7 @@ def train_loop(
     The last state and its test metrics.
 
   Raises:
-    UserError: too many steps in a row were not finite.
+    Diverged: too many steps in a row were not finite.
     Interrupted: a signal arrived; the state is saved.
   """
   in_flight = collections.deque()
@@ -431,7 +436,7 @@ def _diverged(step, skipped_in_row, store):
     last_good = (
       f'the last good checkpoint is step {good[-1]} in {store.directory}'
     )
-  return UserError(
+  return Diverged(
     f'{skipped_in_row} steps in a row had a loss, gradient or update that is '
     f'not finite, up to step {step}; {last_good}; a lower '
     'config.optimizer.learning_rate or a config.optimizer.clip_norm helps'

@@ -21,7 +21,15 @@ SHAPE = (8, 8, 1)
 RENDER = report_painter._png
 PICTURES = (
   *('curve_loss', 'curve_accuracy', 'confusion', 'wrong', 'accuracy_by_time'),
-  *('latency', 'rates', 'dormant', 'gradients', 'membranes', 'raster'),
+  *(
+    'latency',
+    'early_exit',
+    'rates',
+    'dormant',
+    'gradients',
+    'membranes',
+    'raster',
+  ),
   *('traces_busiest', 'traces_typical'),
 )
 

@@ -60,3 +60,21 @@ def test_a_validation_set_must_leave_training_samples():
   dataset = data.from_arrays(images, labels, images, labels)
   with pytest.raises(UserError, match='no training sample of class 1 is left'):
     splits.hold_out(dataset, 0.1)
+
+
+def test_some_training_samples_are_the_same_share_of_each_class():
+  dataset = data.load('digits')
+  few, more = (splits.keep_some(dataset, count) for count in (200, 400))
+  counts = np.bincount(dataset.train.labels)
+  wanted = counts * 200 / len(dataset.train)
+  assert len(few.train) == 200 and few.test is dataset.test
+  assert np.abs(np.bincount(few.train.labels) - wanted).max() <= 1
+  numbers = {i.tobytes(): n for n, i in enumerate(dataset.train.images)}
+  members = [numbers[image.tobytes()] for image in np.asarray(few.train.images)]
+  np.testing.assert_array_equal(dataset.train.labels[members], few.train.labels)
+  more_images = {image.tobytes() for image in np.asarray(more.train.images)}
+  assert {i.tobytes() for i in np.asarray(few.train.images)} <= more_images
+  assert len(splits.keep_some(dataset, len(dataset.train)).train) == sum(counts)
+  for count in (9, len(dataset.train) + 1):
+    with pytest.raises(UserError, match='between 10, the number of classes'):
+      splits.keep_some(dataset, count)

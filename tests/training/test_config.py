@@ -36,6 +36,7 @@ OTHER = {
   'num_steps': 9,
   'loss': 'other',
   'label_smoothing': 0.1,
+  'random_time_steps': True,
   'ema_decay': 0.9,
   'memory': 'balanced',
   'parallel': 'pmap',
@@ -45,6 +46,7 @@ OTHER = {
   'eval_batch_size': 32,
   'max_skipped_steps': 3,
   'data.validation': 0.2,
+  'data.train_samples': 20,
   'augment.flip': True,
   'augment.crop_padding': 2,
   'augment.cutout': 2,
@@ -230,7 +232,8 @@ def test_configuration_files_are_right(path):
   for config in [get_config(), *map(get_config, variants)]:
     config_lib.validate(config, num_devices=1)
     model = config_lib.build_model(config, sample_spec(config)[1])
-    assert config.data.name == path.stem.removesuffix('_short')
+    stem = re.sub('_(short|modern)$', '', path.stem)
+    assert config.data.name == stem
     entry = data.DATASETS[config.data.name]
     assert load_options(config).frames == entry.frames
     stored = config_lib.as_json(config)
@@ -290,6 +293,10 @@ def test_paper_recipe_is_the_default():
     ({'optimizer__learning_rate': 0.0}, 'must be above 0, got 0.0'),
     ({'schedule__step_factor': 1.5}, 'above 0 and at most 1'),
     ({'label_smoothing': float('nan')}, 'label_smoothing must be finite'),
+    (
+      {'loss': 'tet', 'random_time_steps': True},
+      "random_time_steps needs .* config.loss 'tet' trains every timestep",
+    ),
   ],
 )
 def test_mistakes(changes, message):

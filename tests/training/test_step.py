@@ -98,6 +98,35 @@ def test_step_by_hand(by_hand, name, monkeypatch):
   assert min(jnp.abs(g).max() for g in jax.tree.leaves(gradient)) > 0
 
 
+def test_the_first_timesteps_decide_at_random():
+  """The loss of a sample is that of 1, 2 or 3 timesteps, each at some step."""
+  config = gradient_config(
+    batch_size=1, model__time_steps=3, random_time_steps=True
+  )
+  built = tiny.built(config, SHAPE)
+  batch = data.train_batch(built.dataset.train, 1, 0, 0)
+
+  def of_first(state):
+    logits, _ = built.model.apply(
+      state.eval_variables,
+      built.dataset.normalize(batch['image'], jnp.float32),
+      train=True,
+      every_timestep=True,
+      mutable=['batch_stats'],
+    )
+    running = jnp.cumsum(logits[:, 0], 0) / jnp.arange(1.0, 4.0)[:, None]
+    return -jax.nn.log_softmax(running)[:, batch['label'][0]]
+
+  losses = np.asarray(quick.jit(of_first)(built.state))
+  step, chosen = quick.jit(built.train_step), []
+  for number in range(24):
+    _, metrics = step(built.state.replace(step=jnp.int32(number)), batch)
+    distance = np.abs(losses - metrics['loss'])
+    chosen.append(int(distance.argmin()))
+    assert distance.min() < 1e-5
+  assert {*chosen} == {0, 1, 2} and min(np.diff(np.sort(losses))) > 1e-3
+
+
 def test_weights_multiply_the_loss_of_their_samples():
   """The update is linear in them; without weights it is that of ones."""
   config = tiny.small(

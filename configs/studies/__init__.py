@@ -1,0 +1,1 @@
+"""Studies, one file each, for `python -m mlf_jax study NAME`."""
