@@ -11,9 +11,9 @@ from tests import quick
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 README = (REPOSITORY / 'README.md').read_text()
-DATA, RESULTS, PERFORMANCE, SCALING = (
+DATA, RESULTS, PERFORMANCE, SCALING, STUDIES = (
   (REPOSITORY / 'docs' / f'{name}.md').read_text()
-  for name in ('data', 'results', 'performance', 'scaling')
+  for name in ('data', 'results', 'performance', 'scaling', 'studies')
 )
 
 
@@ -38,7 +38,7 @@ def commands_of_ci():
 
 OTHERS = {
   command
-  for text in (README, DATA, PERFORMANCE, SCALING)
+  for text in (README, DATA, PERFORMANCE, SCALING, STUDIES)
   for command in commands(text)
 }
 OTHERS = sorted(OTHERS - commands_of_ci())
@@ -64,6 +64,8 @@ def test_command_is_understood(command, capsys, tmp_path, monkeypatch):
     refused = 'at least 4 samples'
   if 'scaling' in arguments:
     arguments += ['--chip', refused]
+  if 'study' in arguments:
+    arguments += ['--run', refused]
   assert cli.main(arguments[3:]) == 2
   assert refused in capsys.readouterr().err
 
@@ -98,9 +100,9 @@ def test_figures_that_the_readme_quotes_are_those_of_the_documents():
     assert accuracy in RESULTS
   ratios = re.findall(r'([01]\.\d\d) to ([01]\.\d\d) times', section)
   spiking = re.findall(r'training   spiking / ReLU     (\d\.\d\d)', PERFORMANCE)
-  # The processor's three networks, then those of the accelerator.
+  # The processor's three networks first, those of the accelerator last.
   for (low, high), quoted in zip(
-    ratios, (spiking[:3], spiking[3:]), strict=True
+    ratios, (spiking[:3], spiking[-3:]), strict=True
   ):
     assert (low, high) == (min(quoted), max(quoted))
 

@@ -16,6 +16,7 @@ from mlf_jax.cli import (
   scaling,
   study,
   train,
+  zoo,
 )
 from mlf_jax.errors import UserError
 
@@ -52,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     memory,
     scaling,
     study,
+    zoo,
   ):
     command.add_command(commands)
   with warnings.catch_warnings():

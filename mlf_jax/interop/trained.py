@@ -15,11 +15,13 @@ from mlf_jax import stream
 from mlf_jax.data.events.frames import FrameSpec
 from mlf_jax.data.preprocessing import Preprocessing
 from mlf_jax.errors import UserError, require_finite, require_positive_integers
+from mlf_jax.interop import zoo
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import configured_data
 from mlf_jax.training import workdir as workdir_lib
 from mlf_jax.training.evaluation import restore_spec
 
+_ZOO = 'zoo:'
 # Samples that run at once; batches are filled up to powers of two, so that few
 # programs are compiled.
 _MOST_AT_ONCE = 256
@@ -184,11 +186,14 @@ def load(
   checkpoint: str = 'best',
   time_steps: int | None = None,
 ) -> TrainedNetwork:
-  """Loads the network of a run.
+  """Loads the network of a run, or one that comes with the package.
+
+      net = mlf_jax.load('zoo:digits')
 
   Args:
-    workdir: directory of the run.
-    checkpoint: 'best' or 'last'.
+    workdir: directory of the run, or 'zoo:NAME'; `python -m mlf_jax zoo` lists
+      the names.
+    checkpoint: 'best' or 'last'; the zoo has the last one.
     time_steps: timesteps to run; those of training by default. Frames then
       have this many.
 
@@ -196,25 +201,34 @@ def load(
     The network with weights, preprocessing and names of classes.
 
   Raises:
-    UserError: no run, no checkpoint, or none that can be read.
+    UserError: no run, no checkpoint, none that can be read, or no such network
+      in the zoo.
   """
   if time_steps is not None:
     require_positive_integers(time_steps=time_steps)
-  config = workdir_lib.stored_config(workdir)
-  preprocessing = workdir_lib.stored_preprocessing(workdir)
+  entry = None
+  if (place := os.fspath(workdir)).startswith(_ZOO):
+    entry = zoo.entry(place.removeprefix(_ZOO))
+    config, preprocessing = entry.config, entry.preprocessing
+  else:
+    config = workdir_lib.stored_config(workdir)
+    preprocessing = workdir_lib.stored_preprocessing(workdir)
   if preprocessing is None:  # Imported weights, not trained on yet.
     preprocessing = configured_data.load_dataset(config).preprocessing
   if time_steps is not None and len(preprocessing.sample_shape) == 4:
     preprocessing = dataclasses.replace(
       preprocessing, sample_shape=(time_steps, *preprocessing.sample_shape[1:])
     )
-  spec = preprocessing.sample_shape, preprocessing.num_classes
-  _, model, step, state = restore_spec(workdir, config, spec, checkpoint)
+  if entry is None:
+    spec = preprocessing.sample_shape, preprocessing.num_classes
+    _, model, step, state = restore_spec(workdir, config, spec, checkpoint)
+    variables = state.eval_variables
+  else:
+    model = config_lib.build_model(config, preprocessing.num_classes)
+    variables, step = entry.variables, entry.step
   if time_steps is not None:
     model = model.clone(time_steps=time_steps)
-  return TrainedNetwork(
-    config, model, state.eval_variables, preprocessing, step
-  )
+  return TrainedNetwork(config, model, variables, preprocessing, step)
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """Cells of a study: how they change a configuration, and mistakes."""
 
 import pathlib
+import re
 
 import pytest
 
@@ -86,3 +87,14 @@ def test_what_is_no_study_is_said(tmp_path):
   path.write_text('def get_config():\n  return 3\n')
   with pytest.raises(UserError, match='there is no function get_study'):
     configuration.study_from_file(str(path))
+
+
+def test_the_study_of_the_document_is_one(tmp_path):
+  text = (STUDIES.parents[1] / 'docs' / 'studies.md').read_text()
+  (block,) = re.findall(r'```python\n(.*?get_study.*?)```', text, re.DOTALL)
+  assert len(block.splitlines()) <= 10
+  path = tmp_path / 'decay.py'
+  path.write_text(block)
+  study = configuration.study_from_file(str(path))
+  configs = study.configs(configuration.from_file(study.config))
+  assert [config.unit.decay for config in configs.values()] == [0.1, 0.25, 0.5]
