@@ -38,7 +38,7 @@ def variables(model, x):
 
   def draw(path, leaf):
     name = path[-1].key
-    if name in ('scale', 'var'):
+    if name in ('scale', 'time_scale', 'var'):
       return np.ones(leaf.shape, leaf.dtype)
     if name != 'kernel':
       return np.zeros(leaf.shape, leaf.dtype)

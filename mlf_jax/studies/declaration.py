@@ -36,8 +36,8 @@ class Study:
       drawn over the cells.
 
   Raises:
-    UserError: there is no cell or no measure, or the name of a cell cannot be
-      that of a folder.
+    UserError: there is no cell or no measure, a measure is no function, or the
+      name of a cell cannot be that of a folder of its own.
   """
 
   question: str
@@ -51,12 +51,17 @@ class Study:
     """Validates the attributes."""
     if not self.cells or not self.measures:
       raise UserError('a study needs at least one cell and one measure')
+    for measure in self.measures:
+      if not hasattr(measure, '__name__'):
+        raise UserError(f'a measure must be a function, got {measure!r}')
     for name in self.cells:
       if not re.fullmatch(r'[\w=+-][\w.,=+ -]*', name):
         raise UserError(
           f'the cell {name!r} must be named by letters, digits, spaces and '
           '. , = + - _, as a folder'
         )
+    if len({name.replace(' ', '_') for name in self.cells}) < len(self.cells):
+      raise UserError('two cells would have the same folder: name them apart')
 
   def configs(
     self, base: ml_collections.ConfigDict

@@ -6,6 +6,7 @@ import numpy as np
 
 from mlf_jax import activity
 from mlf_jax.activity.measures import LayerActivity
+from mlf_jax.errors import UserError
 
 
 def test_accuracy(workdir: pathlib.Path, result: dict) -> dict[str, float]:
@@ -15,8 +16,15 @@ def test_accuracy(workdir: pathlib.Path, result: dict) -> dict[str, float]:
 
 
 def chosen_accuracy(workdir: pathlib.Path, result: dict) -> dict[str, float]:
-  """Accuracies of the checkpoint with the best validation accuracy."""
-  del workdir
+  """Accuracies of the checkpoint with the best validation accuracy.
+
+  Raises:
+    UserError: the run has no validation samples.
+  """
+  if 'best/validation/accuracy' not in result:
+    raise UserError(
+      f'{workdir} has no validation samples; set config.data.validation'
+    )
   return {
     'validation accuracy': result['best/validation/accuracy'],
     'test accuracy': result['best/test/accuracy'],

@@ -34,12 +34,17 @@ def loss_and_gradients(model, variables, x, jit=jax.jit):
   return jit(jax.value_and_grad(loss_fn, has_aux=True))
 
 
-@pytest.mark.parametrize('residual', ['ds', 'plain'])
-def test_modes_give_the_same_spikes_and_gradients(residual):
+@pytest.mark.parametrize(
+  ('residual', 'normalization'),
+  [('ds', 'tdbn'), ('plain', 'tdbn'), ('ms', 'tebn')],
+)
+def test_modes_give_the_same_spikes_and_gradients(residual, normalization):
   x = jax.random.normal(jax.random.key(0), SHAPE) * 3
   results = {}
   for mode in memory_modes.MODES:
-    model = network(residual=residual, memory=mode)
+    model = network(
+      residual=residual, normalization=normalization, memory=mode
+    )
     variables = quick.variables(model, x)
     call = loss_and_gradients(model, variables, x, quick.jit)
     results[mode] = call(variables['params'])

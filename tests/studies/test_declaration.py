@@ -56,6 +56,10 @@ def test_mistakes_in_studies_are_one_line():
     Study('Why?', {})
   with pytest.raises(UserError, match="'a/b' must be named by letters"):
     Study('Why?', {'a/b': {}})
+  with pytest.raises(UserError, match='must be a function, got 3'):
+    Study('Why?', {'a': {}}, measures=(3,))
+  with pytest.raises(UserError, match='the same folder'):
+    Study('Why?', {'a b': {}, 'a_b': {}})
 
 
 @pytest.mark.parametrize(
