@@ -42,9 +42,7 @@ def test_modes_give_the_same_spikes_and_gradients(residual, normalization):
   x = jax.random.normal(jax.random.key(0), SHAPE) * 3
   results = {}
   for mode in memory_modes.MODES:
-    model = network(
-      residual=residual, normalization=normalization, memory=mode
-    )
+    model = network(residual=residual, normalization=normalization, memory=mode)
     variables = quick.variables(model, x)
     call = loss_and_gradients(model, variables, x, quick.jit)
     results[mode] = call(variables['params'])
