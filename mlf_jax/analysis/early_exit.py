@@ -21,7 +21,7 @@ CONFIDENCES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
 
 
 class Exit(NamedTuple):
-  """What it gives to stop at a confidence.
+  """Accuracy and mean timesteps if samples stop at a confidence.
 
   Attributes:
     confidence: a sample stops at the first timestep after which the softmax of
@@ -57,11 +57,11 @@ def exit_curve(
   time_steps = np.arange(1, len(logits) + 1)
   running = np.cumsum(logits, 0) / time_steps[:, None, None]
   right = running.argmax(-1) == np.asarray(labels)
-  # Of the softmax only the largest probability is needed.
-  above = np.exp(running - running.max(-1, keepdims=True)).sum(-1)
+  # The largest probability of a softmax is one over this sum.
+  inverse = np.exp(running - running.max(-1, keepdims=True)).sum(-1)
   curve = []
   for confidence in confidences:
-    confident = 1 / above >= confidence
+    confident = 1 / inverse >= confidence
     confident[-1] = True
     at = confident.argmax(0)
     accuracy = right[at, np.arange(len(at))].mean()

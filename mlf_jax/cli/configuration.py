@@ -115,7 +115,7 @@ def study_from_file(name: str) -> 'Study':
 
 
 def _from_file(name, option, folder, kind):
-  """What the function `get_config` of a file, or `get_study`, returns."""
+  """Calls `get_config` of a configuration file, `get_study` of a study."""
   function = 'get_study' if folder else 'get_config'
   name, colon, variant = name.partition(':')
   path = _path_of(name, option, folder)

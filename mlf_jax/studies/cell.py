@@ -33,10 +33,11 @@ def directory(workdir: pathlib.Path, cell: str, seed: int) -> pathlib.Path:
 
 
 def measured(run: pathlib.Path, study: Study) -> dict | None:
-  """What was measured of a run; None if something is still to be done.
+  """Reads the measurements of a finished run.
 
   Returns:
-    `values` by name, or why the training `diverged`.
+    The content of `measured.json`: `values` by name, or why the training
+    `diverged`. None if the run has to be trained or measured first.
   """
   path = run / _MEASURED
   if not path.exists():

@@ -1,4 +1,4 @@
-"""What a study compares: cells of a grid, each with fields of its own."""
+"""Declaration of a study: its question, its configurations, its measures."""
 
 import dataclasses
 import pathlib

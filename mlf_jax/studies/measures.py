@@ -1,4 +1,4 @@
-"""What a study can measure of a finished run."""
+"""Measures of a finished run: accuracies, dormant units, gradients."""
 
 import pathlib
 
