@@ -225,7 +225,8 @@ def load(
     variables = state.eval_variables
   else:
     model = config_lib.build_model(config, preprocessing.num_classes)
-    variables, step = entry.variables, entry.step
+    # Arrays of NumPy would be sent to the device at each call.
+    variables, step = jax.device_put(entry.variables), entry.step
   if time_steps is not None:
     model = model.clone(time_steps=time_steps)
   return TrainedNetwork(config, model, variables, preprocessing, step)
