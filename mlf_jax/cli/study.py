@@ -182,7 +182,12 @@ def _command(arguments, workdir, name):
 def _one_line(outcome):
   if 'diverged' in outcome:
     return 'no finite gradient'
-  values = (f'{name} {value:.4g}' for name, value in outcome['values'].items())
+  # A number that is not finite is stored as None.
+  values = (
+    f'{name} {value:.4g}'
+    for name, value in outcome['values'].items()
+    if value is not None
+  )
   return f'{", ".join(values)}  {outcome["wall_seconds"]:.0f} s'
 
 

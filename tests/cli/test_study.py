@@ -20,6 +20,9 @@ from mlf_jax.studies import Study
 def last_loss(workdir, result):
   return {{'last loss': result['test/loss']}}
 
+def nothing(workdir, result):
+  return {{'nothing': float('nan')}}
+
 def get_study():
   return Study(
     'Does it learn faster?',
@@ -27,7 +30,7 @@ def get_study():
       'slow': {{'optimizer.learning_rate': 1e-4}},
       'fast': {{'optimizer.learning_rate': 1e-2}},
     }},
-    measures=(last_loss,),
+    measures=(last_loss, nothing),
     config={config!r},
     fields={{'batch_size': 32}},
   )
@@ -51,7 +54,7 @@ def test_a_study_is_trained_then_extended_without_repeating(
   assert main([*study, '--seeds=1', '--processes=2']) == 0
   out = capsys.readouterr().out
   assert 'Does it learn faster?\n2 cells, 1 seeds: 2 runs, 0 of them' in out
-  assert '| | last loss |\n| --- | --- |\n| slow | ' in out
+  assert '| | last loss | nothing |\n| --- | --- | --- |\n| slow | ' in out
   (workdir,) = (tmp_path / 'runs').iterdir()
   assert workdir.name.startswith('study-mine-')
   first = (workdir / 'slow' / 'seed0' / 'metrics.jsonl').read_bytes()
@@ -84,7 +87,7 @@ def test_one_run_alone_and_a_configuration_of_the_command_line(
   assert (config['batch_size'], config['num_steps']) == (64, 2)
   assert config['seed'] == 1
   measured = json.loads((run / 'measured.json').read_text())
-  assert measured['values'].keys() == {'last loss'}
+  assert measured['values'].keys() == {'last loss', 'nothing'}
   capsys.readouterr()
   assert main([*command, '--run=quick:1']) == 2
   assert 'one of the cells slow, fast' in capsys.readouterr().err
@@ -99,7 +102,7 @@ def test_runs_that_fail_are_named_and_the_others_are_shown(
   path.write_text(text.replace('  return {', body, 1))
   assert main([*study, '--seeds=1']) == 2
   output = capsys.readouterr()
-  assert '| slow |  |\n| fast | ' in output.out
+  assert '| slow |  |  |\n| fast | ' in output.out
   assert "1 of 2 runs failed, the first one 'slow:0': " in output.err
   assert 'AssertionError: no measure' in output.err
 
@@ -110,4 +113,4 @@ def test_a_training_that_diverges_is_an_outcome(study, capsys):
   command = ['--seeds=1', '--config.max_skipped_steps=1']
   assert main([*study, *command]) == 0
   output = capsys.readouterr().out
-  assert '| fast; no finite gradient: seed 0 |  |' in output
+  assert '| fast; no finite gradient: seed 0 |  |  |' in output
