@@ -5,6 +5,9 @@ import warnings
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax import custom_derivatives
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from mlf_jax.neuron import _xla
@@ -44,18 +47,22 @@ def recurrence(
   return jax.lax.platform_dependent(*operands, cuda=kernel, default=forward)
 
 
-def _forward(unit, *operands):
-  return recurrence(unit, *operands), operands
+def _forward(unit, *primals):
+  operands = custom_derivatives.custom_vjp_primal_tree_values(primals)
+  learned = any(value.perturbed for value in jax.tree.leaves(primals[-1]))
+  # Residuals are arrays; their number tells the backward pass what is learned.
+  return recurrence(unit, *operands), (operands, (None,) * learned)
 
 
 def _backward(unit, residuals, cotangents):
-  x, u, affine, values = residuals
-  d_final, g = cotangents
-  operands = x, u, g, d_final, affine, values
-  backward, gpu = (
-    functools.partial(_xla.backward, unit),
-    _gpu_kernels(unit, x, u),
+  (x, u, affine, values), learned = residuals
+  d_final, g = (
+    jnp.zeros_like(primal) if isinstance(cotangent, SymbolicZero) else cotangent
+    for cotangent, primal in zip(cotangents, (u, x), strict=True)
   )
+  operands = x, u, g, d_final, affine, values
+  backward = functools.partial(_xla.backward, unit, bool(learned))
+  gpu = _gpu_kernels(unit, x, u)
   if gpu is None:
     d_current, d_u, d_values = backward(*operands)
   else:
@@ -70,7 +77,7 @@ def _backward(unit, residuals, cotangents):
   return d_x, d_u, d_affine, d_values
 
 
-recurrence.defvjp(_forward, _backward)
+recurrence.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _gpu_kernels(unit, x, u):

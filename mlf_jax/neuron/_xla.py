@@ -16,7 +16,9 @@ from mlf_jax.neuron.compiler_hints import materialise, on_all_cores
 # Most timesteps of which the backward pass is written out: XLA then fuses all
 # of them into one pass over memory, and a training step of DS-ResNet-20 for
 # CIFAR-10 is 10 % faster than with the loop. Beyond, it recomputes the whole
-# chain for every output: at T = 6 the backward pass takes twice as long.
+# chain for every output: at T = 6 the backward pass takes twice as long. With
+# gradients of learned values it would write those of every neuron to memory and
+# take three times as long as the loop, which sums them tile by tile.
 _MOST_UNROLLED_BACKWARD = 5
 # Most timesteps of which the forward pass is written out, if the spikes of all
 # of them fit into one word per neuron. Several words would make inference of
@@ -44,11 +46,12 @@ def forward(unit, x, u, affine, values):
   return _forward_unrolled(unit, word_dtype, x, u, affine, values)
 
 
-def backward(unit, x, u, g, d_final, affine, values):
+def backward(unit, learned, x, u, g, d_final, affine, values):
   """Recomputes the membranes and goes back through the timesteps.
 
   Args:
     unit: as in `forward`.
+    learned: True if somebody asks for the cotangent of `values`.
     x: as in `forward`.
     u: as in `forward`.
     g: cotangent of the spikes, [time, ...].
@@ -57,11 +60,14 @@ def backward(unit, x, u, g, d_final, affine, values):
     values: as in `forward`.
 
   Returns:
-    Cotangents of the input current, `u` and `values`.
+    Cotangents of the input current, `u` and `values`; the last are zeros where
+    they are not `learned`.
   """
   operands = x, u, g, d_final, affine, values
-  if x.shape[0] <= _MOST_UNROLLED_BACKWARD or not x.size:
-    return _backward_unrolled(unit, *operands)
+  few = x.shape[0] <= _MOST_UNROLLED_BACKWARD and not learned
+  if few or not x.size:
+    d_values = jax.tree.map(jnp.zeros_like, values)
+    return *_backward_unrolled(unit, *operands), d_values
   looped = functools.partial(_backward_looped, unit)
   # Only CPUs have a cache per core that a tile can stay in.
   return jax.lax.platform_dependent(
@@ -124,30 +130,25 @@ def _forward_unrolled(unit, word_dtype, x, u, affine, values):
 
 
 def _backward_unrolled(unit, x, u, g, d_final, affine, values):
-  """`backward` with every timestep written out."""
+  """Cotangents of current and `u`, with every timestep written out."""
   trace = [_levels(u)]
   for x_t in x if affine is None else affine(x):
     trace.append(advance(unit, values, trace[-1], x_t))
   d = [jnp.zeros_like(u_k) for u_k in trace[0]]
   # No later timestep resets the final state: its cotangent is added as it is.
-  d_last, d_current, sums = _levels(d_final), [], None
+  d_last, d_current = _levels(d_final), []
   for t in reversed(range(len(trace))):
     # No spikes are emitted from the initial state.
     g_t = g[t - 1].astype(u.dtype) if t else jnp.zeros_like(u[0])
-    d, contributions = retreat(unit, values, trace[t], g_t, d)
-    sums = _add(sums, contributions)
+    d, _ = retreat(unit, values, trace[t], g_t, d)
     if d_last:
       d, d_last = _add(d, d_last), None
     d_current.append(total(d))
-  d_current = jnp.stack(d_current[-2::-1])
-  return d_current, jnp.stack(d), jax.tree.map(jnp.sum, sums)
+  return jnp.stack(d_current[-2::-1]), jnp.stack(d)
 
 
-def _add(sums, contributions):
-  """Sum of two trees of arrays, of which the first may be None."""
-  if sums is None:
-    return contributions
-  return jax.tree.map(jnp.add, sums, contributions)
+# Sum of trees of arrays.
+_add = functools.partial(jax.tree.map, jnp.add)
 
 
 def _blank(shape, dtype, x):
