@@ -10,5 +10,9 @@ def get_study():
     question='Do more levels train better, and wake dormant units?',
     cells={f'K={k}': {'unit.thresholds': THRESHOLDS[:k]} for k in (1, 2, 3, 4)},
     measures=(measures.test_accuracy, measures.network_activity),
-    fields={'data.train_samples': 200, 'num_epochs': 60},
+    fields={
+      'data.train_samples': 200,
+      'num_epochs': 60,
+      'eval_every_epochs': 20.0,
+    },
   )

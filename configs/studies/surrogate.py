@@ -16,5 +16,9 @@ def get_study():
     question='Which surrogate derivative trains best?',
     cells=cells,
     measures=(measures.test_accuracy, measures.network_activity),
-    fields={'data.train_samples': 200, 'num_epochs': 60},
+    fields={
+      'data.train_samples': 200,
+      'num_epochs': 60,
+      'eval_every_epochs': 20.0,
+    },
   )

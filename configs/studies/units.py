@@ -8,5 +8,9 @@ def get_study():
   return Study(
     question='Which spiking unit trains best, all else alike?',
     cells={name: {'unit.name': name} for name in UNITS},
-    fields={'data.train_samples': 200, 'num_epochs': 60},
+    fields={
+      'data.train_samples': 200,
+      'num_epochs': 60,
+      'eval_every_epochs': 20.0,
+    },
   )

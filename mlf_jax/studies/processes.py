@@ -6,11 +6,14 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 # Seconds between two looks at the processes.
 _PATIENCE = 0.1
+# Seconds of compilation from which a program is worth storing.
+_WORTH_STORING = 0.3
 
 
 def default_number() -> int:
@@ -34,7 +37,8 @@ def run_all(
 ) -> None:
   """Runs commands, so many at a time, in the order given.
 
-  If this process is interrupted, by SIGINT or SIGTERM, the commands get a
+  What one of them has compiled, the others read, such as a run with another
+  seed. If this process is interrupted, by SIGINT or SIGTERM, the commands get a
   SIGTERM each and are waited for.
 
   Args:
@@ -55,11 +59,20 @@ def run_all(
     raise KeyboardInterrupt
 
   before = signal.signal(signal.SIGTERM, interrupt)
+  # Programs for CPUs run only on the kind of processor they were compiled on,
+  # so they do not outlive this call.
+  compiled = tempfile.TemporaryDirectory()
+  environment = {
+    'JAX_COMPILATION_CACHE_DIR': compiled.name,
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': str(_WORTH_STORING),
+    **os.environ,
+  }
   try:
     while waiting or running:
       while waiting and shares:
         name, share = waiting.popleft(), shares.pop()
-        running[name] = _started(commands[name], outputs[name], share), share
+        process = _started(commands[name], outputs[name], share, environment)
+        running[name] = process, share
       time.sleep(_PATIENCE)
       for name, (process, share) in list(running.items()):
         if (code := process.poll()) is not None:
@@ -72,9 +85,10 @@ def run_all(
       process.terminate()
     for process, _ in running.values():
       process.wait()
+    compiled.cleanup()
 
 
-def _started(command, output, cores):
+def _started(command, output, cores, environment):
   """A process on some of the cores; XLA starts a thread for each of these."""
   output.parent.mkdir(parents=True, exist_ok=True)
   with open(output, 'a') as file:
@@ -83,7 +97,11 @@ def _started(command, output, cores):
     try:
       # Ctrl-C at the terminal is for this process, which passes it on.
       return subprocess.Popen(
-        command, stdout=file, stderr=file, start_new_session=True
+        command,
+        stdout=file,
+        stderr=file,
+        env=environment,
+        start_new_session=True,
       )
     finally:
       _use(everything)

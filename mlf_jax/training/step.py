@@ -48,7 +48,9 @@ def train_step(
     state: state before the step.
     batch: this device's part of a batch of `data.train_batch`, with mix-up
       partners if the configuration mixes samples. Its `weight` [batch], if
-      there, multiplies the loss of each sample.
+      there, multiplies the loss of each sample. Its `seed` [batch], if there,
+      stands for that of the configuration: runs that differ in their seed then
+      share a compiled program.
     model: the network.
     optimizer: the optimiser.
     config: the configuration.
@@ -65,14 +67,15 @@ def train_step(
   chex.assert_equal_shape_prefix(list(batch.values()), 1)
   chex.assert_rank([batch['label'], batch['position']], 1)
   loss, random_time_steps = LOSSES[config.loss], config.random_time_steps
+  seed = batch['seed'][0] if 'seed' in batch else config.seed
 
   # --- Inputs and soft labels ---
   inputs, soft_labels = data.augment_batch(
-    config.augment, config.seed, state.step, batch, normalize, model.num_classes
+    config.augment, seed, state.step, batch, normalize, model.num_classes
   )
   targets = optax.smooth_labels(soft_labels, config.label_smoothing)
   (dropout_key,) = data.sample_keys(
-    config.seed, state.step, jnp.array([_DROPOUT_POSITION])
+    seed, state.step, jnp.array([_DROPOUT_POSITION])
   )
 
   # --- Loss and gradient ---
@@ -87,7 +90,7 @@ def train_step(
       rngs={'dropout': dropout_key},
     )
     if random_time_steps:
-      keys = data.sample_keys(config.seed, state.step, batch['position'])
+      keys = data.sample_keys(seed, state.step, batch['position'])
       logits = _mean_of_first(logits, keys)
     losses = loss(logits, targets)
     if 'weight' in batch:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 import ml_collections
+import numpy as np
 
 from mlf_jax import data
 from mlf_jax.errors import UserError
@@ -224,16 +225,17 @@ def _train(config, dataset, workdir):
     )
 
     def batch_of(step):
-      return parallel.shard_batch(
-        data.train_batch(
-          dataset.train,
-          config.batch_size,
-          config.seed,
-          step - 1,
-          with_partners=data.needs_partners(config.augment),
-          rows=parallel.rows(config.batch_size),
-        )
+      batch = data.train_batch(
+        dataset.train,
+        config.batch_size,
+        config.seed,
+        step - 1,
+        with_partners=data.needs_partners(config.augment),
+        rows=parallel.rows(config.batch_size),
       )
+      seed = np.uint32(config.seed % 2**32)  # What `jax.random.key` looks at.
+      batch['seed'] = np.full(len(batch['label']), seed)
+      return parallel.shard_batch(batch)
 
     normalize = configured_data.normalizer(config, dataset)
     compile_began = time.monotonic()
