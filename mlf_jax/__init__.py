@@ -1,10 +1,15 @@
 """Multi-level firing neurons and spiking DS-ResNet in JAX and Flax."""
 
 import importlib
+from typing import TYPE_CHECKING
 
 from mlf_jax import errors, layers, models, neuron, stream
 from mlf_jax.errors import UserError
 from mlf_jax.neuron import MLFParams, MLFState, mlf
+
+if TYPE_CHECKING:  # For editors and the reference.
+  from mlf_jax.interop.scikit_learn import SpikingClassifier
+  from mlf_jax.interop.trained import load
 
 __version__ = '0.1.0'
 

@@ -8,6 +8,11 @@ Pictures need Matplotlib: `pip install "mlf_jax[plot]"`.
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # For editors and the reference.
+  from mlf_jax.analysis.inspection import inspect_run
+  from mlf_jax.analysis.run_report import report
 
 # Imported at first use: a report needs the modules of training, which take
 # seconds, and pictures need Matplotlib.

@@ -169,6 +169,11 @@ def _per_level(thresholds, u):
 
 def _require_state(params, state, shape, dtype):
   """Raises unless the state is one of these units under such a current."""
+  if not isinstance(state, MLFState):
+    raise UserError(
+      f'the state must be an MLFState, got {type(state).__name__}; the order '
+      'is step(params, state, x_t) and run(params, x, state)'
+    )
   u = state.membrane_potential
   shape, dtype = (params.num_levels, *shape), membrane_dtype(dtype)
   if u.shape != shape or u.dtype != dtype:

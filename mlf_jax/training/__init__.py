@@ -6,10 +6,15 @@ line = evaluate('runs/digits')
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 from mlf_jax.training.config import NETWORKS, NetworkEntry, with_fields
 from mlf_jax.training.config import default as default_config
 from mlf_jax.training.losses import LOSSES, Loss
+
+if TYPE_CHECKING:  # For editors and the reference.
+  from mlf_jax.training.evaluation import Restored, evaluate, restore
+  from mlf_jax.training.trainer import Diverged, Interrupted, train
 
 # Modules that import Orbax and TensorBoard, which takes seconds: only when one
 # of their names is used, so that configuration files and `--help` are quick.

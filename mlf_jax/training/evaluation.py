@@ -22,7 +22,7 @@ from mlf_jax.training.checkpoint import CheckpointStore
 from mlf_jax.training.losses import LOSSES
 from mlf_jax.training.optimizer import make_optimizer
 from mlf_jax.training.sharding import AXIS, DataParallel
-from mlf_jax.training.state import TrainState, init_state
+from mlf_jax.training.state import TrainState, drawn_state
 from mlf_jax.training.step import eval_step
 
 
@@ -139,9 +139,10 @@ def restore_spec(
   optimizer = make_optimizer(config, optax.constant_schedule(0.0))
   with jax.enable_x64(config_lib.is_float64(config)):
     template = jax.eval_shape(
-      lambda: init_state(
-        model, optimizer, config.seed, sample_shape, config.ema_decay > 0
-      )
+      lambda key: drawn_state(
+        model, optimizer, key, sample_shape, config.ema_decay > 0
+      ),
+      jax.random.key(0),
     )
     # A training process may be writing there: corrupt checkpoints stay.
     with CheckpointStore(workdir / 'checkpoints', move_corrupt=False) as store:

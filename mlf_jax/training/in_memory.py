@@ -21,7 +21,7 @@ from mlf_jax.errors import UserError
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import sharding
 from mlf_jax.training.optimizer import make_optimizer, make_schedule
-from mlf_jax.training.state import TrainState, init_state
+from mlf_jax.training.state import TrainState, drawing_options, drawn_state
 from mlf_jax.training.step import train_step
 
 # Sections and fields of a configuration that the compiled programs depend on,
@@ -121,7 +121,8 @@ def _programs(fixed, sample_shape, num_classes) -> Programs:
 
   def init(seed):
     _, optimizer = completed(seed, np.float32(0), 0.0)
-    return init_state(model, optimizer, seed, sample_shape, fixed.ema_decay > 0)
+    key = jax.random.key(seed)
+    return drawn_state(model, optimizer, key, sample_shape, fixed.ema_decay > 0)
 
   def step(state, batch, scaling, numbers):
     config, optimizer = completed(**numbers)
@@ -139,11 +140,9 @@ def _programs(fixed, sample_shape, num_classes) -> Programs:
 
   platform = jax.default_backend()
   options = sharding.compiler_options(platform)
-  # To optimise what runs once would take ten times as long.
-  quick = {'xla_backend_optimization_level': 0} if platform == 'cpu' else {}
   return Programs(
     model,
-    jax.jit(init, compiler_options=quick),
+    jax.jit(init, compiler_options=drawing_options(platform)),
     jax.jit(step, donate_argnums=0, compiler_options=options),
     jax.jit(logits, compiler_options=options),
   )

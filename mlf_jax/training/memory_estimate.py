@@ -20,7 +20,7 @@ from mlf_jax.training import config as config_lib
 from mlf_jax.training import configured_data
 from mlf_jax.training.optimizer import make_optimizer
 from mlf_jax.training.sharding import AXIS, DataParallel
-from mlf_jax.training.state import init_state
+from mlf_jax.training.state import drawn_state
 from mlf_jax.training.step import train_step
 
 # `largest_batch` looks no further than this, more than any device holds, and
@@ -81,7 +81,10 @@ def compile_step(
     parallel = DataParallel(config.parallel, devices or jax.local_devices()[:1])
     model = config_lib.build_model(config, num_classes, AXIS)
     state = jax.eval_shape(
-      lambda: init_state(model, optimizer, 0, shape, config.ema_decay > 0)
+      lambda key: drawn_state(
+        model, optimizer, key, shape, config.ema_decay > 0
+      ),
+      jax.random.key(0),
     )
 
     lead = (parallel.num_devices * batch_size,)

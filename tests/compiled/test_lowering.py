@@ -11,7 +11,7 @@ import pytest
 from mlf_jax import models
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import sharding
-from mlf_jax.training.state import init_state
+from mlf_jax.training.state import drawn_state
 from mlf_jax.training.step import train_step
 
 
@@ -34,7 +34,8 @@ def test_train_step_lowers(network, shape):
     model = network(axis_name=sharding.AXIS)
     optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
     state = jax.eval_shape(
-      lambda: init_state(model, optimizer, 0, shape, ema=False)
+      lambda key: drawn_state(model, optimizer, key, shape, ema=False),
+      jax.random.key(0),
     )
     parallel = sharding.DataParallel()
     state = jax.tree.map(

@@ -356,6 +356,10 @@ def test_state_of_another_shape_or_dtype_is_refused():
     neuron.run(params, current((4, 8)), neuron.init_state(params, (9,)))
   with pytest.raises(UserError, match=r'needs float32 of shape \(3, 8\)'):
     neuron.step(params, MLFState(jnp.zeros((2, 8))), current((8,)))
+  with pytest.raises(
+    UserError, match=r'an MLFState, got .* run\(params, x, state\)'
+  ):
+    neuron.run(params, neuron.init_state(params, (8,)), current((4, 8)))
   mean = jnp.zeros(8)
   with pytest.raises(UserError, match=r'affine.bias must be .*, got .*\(7,\)'):
     neuron.run(

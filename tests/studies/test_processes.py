@@ -37,6 +37,23 @@ def test_commands_run_side_by_side_and_report(tmp_path):
     assert sum(start <= began < end for start, end in spans) <= 2
 
 
+def test_the_second_reads_what_the_first_has_compiled(tmp_path, monkeypatch):
+  monkeypatch.setenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+  command = program("""
+    import jax
+    def note(event, **unused):
+      if event in ('/jax/compilation_cache/cache_hits',
+                   '/jax/compilation_cache/cache_misses'):
+        print(event.rpartition('_')[2], flush=True)
+    jax.monitoring.register_event_listener(note)
+    jax.jit(lambda x: 3 * x).lower(1.0).compile()
+  """)
+  outputs = {name: tmp_path / name for name in 'ab'}
+  processes.run_all(dict.fromkeys('ab', command), outputs, 1, print)
+  assert outputs['a'].read_text().split() == ['misses']
+  assert outputs['b'].read_text().split() == ['hits']
+
+
 @pytest.mark.skipif(
   not hasattr(os, 'sched_getaffinity'), reason='processes cannot be bound'
 )

@@ -98,6 +98,27 @@ def test_step_by_hand(by_hand, name, monkeypatch):
   assert min(jnp.abs(g).max() for g in jax.tree.leaves(gradient)) > 0
 
 
+def test_the_seed_of_the_batch_stands_for_that_of_the_configuration():
+  """All that is drawn: moved images, mixed ones, and how many timesteps."""
+
+  def after(config_seed, **batch_seed):
+    config = gradient_config(
+      seed=config_seed,
+      random_time_steps=True,
+      augment__crop_padding=1,
+      augment__mixup=0.5,
+    )
+    built = tiny.built(config, SHAPE)
+    batch = data.train_batch(built.dataset.train, 16, 0, 0, True) | batch_seed
+    state = tiny.built(gradient_config(), SHAPE).state
+    return quick.jit(built.train_step)(state, batch)[0].params
+
+  seed = np.full(16, 7, np.uint32)
+  chex.assert_trees_all_equal(after(7), after(0, seed=seed))
+  leaves = (jax.tree.leaves(after(seed)) for seed in (0, 7))
+  assert any((a != b).any() for a, b in zip(*leaves, strict=True))
+
+
 def test_the_first_timesteps_decide_at_random():
   """The loss of a sample is that of 1, 2 or 3 timesteps, each at some step."""
   config = gradient_config(
