@@ -1,7 +1,7 @@
-"""Additions to a plain recipe, one at a time, with 200 training samples.
+"""Additions to a plain recipe, one at a time and some together.
 
-`study recipe` is for images, `study recipe:events` for moving digits. A part of
-the training samples chooses among the additions; the test samples only report.
+With 200 training samples: `study recipe` for images, `study recipe:events` for
+moving digits. A part of the training samples chooses among the additions; the test samples only report.
 """
 
 from mlf_jax.errors import UserError
@@ -16,6 +16,12 @@ BOTH = {
   '+ learned thresholds and decay': {'unit.name': 'learned_mlf'},
   '+ TEBN': {'model.normalization': 'tebn'},
   '+ mix-up': {'augment.mixup': 0.2},
+  '+ TET, TEBN': {'loss': 'tet', 'model.normalization': 'tebn'},
+  '+ TET, TEBN, learned thresholds and decay': {
+    'loss': 'tet',
+    'model.normalization': 'tebn',
+    'unit.name': 'learned_mlf',
+  },
 }
 IMAGES = {
   '+ cut-mix': {'augment.cutmix': 1.0},
