@@ -1,7 +1,8 @@
 """Additions to a plain recipe, one at a time and some together.
 
 With 200 training samples: `study recipe` for images, `study recipe:events` for
-moving digits. A part of the training samples chooses among the additions; the test samples only report.
+moving digits. A part of the training samples chooses among the additions; the
+test samples only report.
 """
 
 from mlf_jax.errors import UserError
