@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Depth: where the plain network gives up
+# # Depth: where does the plain network give up?
 #
 # In the plain spiking ResNet units fire *after* the shortcut is added: gradient
 # has to pass their windows in every block. In DS-ResNet they fire *before*, so
@@ -10,7 +10,6 @@
 # %%
 import jax
 import matplotlib.pyplot as plt
-import numpy as np
 
 from mlf_jax import activity, data
 from mlf_jax.models import SpikingResNet, stage_sizes_for_depth
@@ -22,7 +21,7 @@ labels = jax.nn.one_hot(digits.train.labels[:64], 10)
 
 
 # %% [markdown]
-# ## Gradient by depth, before training
+# ## Gradient in 44 layers, before training
 #
 # `scan_blocks` runs equal blocks in one loop, so that deep networks compile
 # quickly; the numbers are the same.
@@ -57,25 +56,32 @@ def gradient_norms(residual, depth):
 
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
-for ax, residual in zip(axes, ('ds', 'plain')):
-  for depth in (8, 44):
-    norms = gradient_norms(residual, depth)
-    values = [
-      float(norm)
-      for path, norm in norms.items()
-      if path.endswith(('conv1', 'conv2'))
-    ]
-    place = np.linspace(0, 1, len(values))
-    ax.semilogy(place, values, 'o-', ms=3, label=f'{depth} layers')
-    ratio = activity.last_to_first({p: float(n) for p, n in norms.items()})
-    print(f'{residual:5} {depth:3} layers: last / first {ratio:.3g}')
-  ax.set(title=residual, xlabel='depth, first to last layer')
-axes[0].set_ylabel('norm of the gradient')
-axes[0].legend()
+for residual in ('ds', 'plain'):
+  norms = gradient_norms(residual, depth=44)
+  ratio = activity.last_to_first({p: float(n) for p, n in norms.items()})
+  print(f'{residual:5} last layer / first layer {ratio:.3g}')
+  values = [
+    float(norm)
+    for path, norm in norms.items()
+    if path.endswith(('conv1', 'conv2'))
+  ]
+  plt.semilogy(values, 'o-', ms=3, label=residual)
+plt.xlabel('layer, first to last')
+plt.ylabel('norm of the gradient')
+plt.legend()
 
 # %% [markdown]
+# Before training, gradient reaches the first layer in both networks, because
+# each normalisation brings the current back to the same scale; in the plain one
+# it even grows on the way back. So this look does not tell which one will train.
+#
 # ## With training
 #
-# `python -m mlf_jax study depth` trains both at several depths and seeds, and
-# writes a table; [Results](../results.html) shows what came out.
+# That takes trainings of both at several depths, with several seeds:
+#
+# ```
+# python -m mlf_jax study depth --seeds 3
+# ```
+#
+# It writes a table of accuracies, dormant shares and gradient ratios by depth;
+# [Studies and recipes](../studies.html) explains the command.

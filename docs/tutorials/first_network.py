@@ -75,7 +75,7 @@ print(f'test accuracy {result["test/accuracy"]:.4f}')
 net = mlf_jax.load(workdir)
 logits = net(digits.test.images)
 predicted = logits.argmax(-1)
-plots.confusion(logits, digits.test.labels)
+plots.confusion(digits.test.labels, predicted, 10)
 
 # %%
 wrong = np.flatnonzero(predicted != digits.test.labels)[:8]

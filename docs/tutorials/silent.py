@@ -24,8 +24,9 @@ def short(**fields):
       'model.depth': 8,
       'model.widths': (8, 16, 32),
       'augment.flip': False,
-      'num_epochs': 4,
-      'log_activity_every': 22,
+      'num_epochs': 8,
+      'schedule.name': 'cosine',
+      'model.time_steps': 2,
       **fields,
     },
   )
@@ -42,8 +43,9 @@ spoilt = short(**{'optimizer.weight_decay': 0.05})
 
 # %% [markdown]
 # The loss stays at log(10) = 2.3026: the network says the same for each image.
-# Training warned that layers fall silent. How often do units fire, and how many
-# are dormant: no membrane potential lies in its surrogate window?
+# How often do units fire, and how many are dormant: no membrane potential lies in
+# its surrogate window? (A longer training would have warned: it looks every
+# `config.log_activity_every` steps.)
 
 # %%
 for path, layer in spoilt.activity.items():
