@@ -73,7 +73,7 @@ plt.legend()
 # %% [markdown]
 # Before training, gradient reaches the first layer in both networks, because
 # each normalisation brings the current back to the same scale; in the plain one
-# it even grows on the way back. So this look does not tell which one will train.
+# it even grows on the way back. So this look does not tell which one trains.
 #
 # ## With training
 #

@@ -43,8 +43,8 @@ spoilt = short(**{'optimizer.weight_decay': 0.05})
 
 # %% [markdown]
 # The loss stays at log(10) = 2.3026: the network says the same for each image.
-# How often do units fire, and how many are dormant: no membrane potential lies in
-# its surrogate window? (A longer training would have warned: it looks every
+# How often do units fire, and how many are dormant: no membrane potential lies
+# in a surrogate window? (A longer training would have warned: it looks every
 # `config.log_activity_every` steps.)
 
 # %%
