@@ -41,7 +41,7 @@ def public_names(module: str) -> list[str]:
 
 
 def documented(module, name: str) -> bool:
-  """Whether a name explains itself; constants are explained by a comment."""
+  """False for a function or a class without a docstring."""
   value = getattr(module, name)
   return not callable(value) or bool(getattr(value, '__doc__', None))
 

@@ -50,7 +50,8 @@ def recurrence(
 def _forward(unit, *primals):
   operands = custom_derivatives.custom_vjp_primal_tree_values(primals)
   learned = any(value.perturbed for value in jax.tree.leaves(primals[-1]))
-  # Residuals are arrays; their number tells the backward pass what is learned.
+  # Residuals are trees of arrays: the length of the second one says whether
+  # somebody asks for the gradient of `values`.
   return recurrence(unit, *operands), (operands, (None,) * learned)
 
 

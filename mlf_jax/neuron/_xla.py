@@ -142,13 +142,12 @@ def _backward_unrolled(unit, x, u, g, d_final, affine, values):
     g_t = g[t - 1].astype(u.dtype) if t else jnp.zeros_like(u[0])
     d, _ = retreat(unit, values, trace[t], g_t, d)
     if d_last:
-      d, d_last = _add(d, d_last), None
+      d, d_last = _add_trees(d, d_last), None
     d_current.append(total(d))
   return jnp.stack(d_current[-2::-1]), jnp.stack(d)
 
 
-# Sum of trees of arrays.
-_add = functools.partial(jax.tree.map, jnp.add)
+_add_trees = functools.partial(jax.tree.map, jnp.add)
 
 
 def _blank(shape, dtype, x):
@@ -211,7 +210,11 @@ def _backward_looped(unit, tile, x, u, g, d_final, affine, values):
       u_t = [tiles.read(traces[k], t, 0, size) for k in levels]
       g_t = read(gs, t).astype(u.dtype)
       d, contributions = retreat(unit, values, u_t, g_t, d)
-      return tiles.write(d_x, total(d), t, start), d, _add(sums, contributions)
+      return (
+        tiles.write(d_x, total(d), t, start),
+        d,
+        _add_trees(sums, contributions),
+      )
 
     zero = jnp.zeros_like(read(us, 0))
     u_0 = [read(us, k) for k in levels]
@@ -227,8 +230,8 @@ def _backward_looped(unit, tile, x, u, g, d_final, affine, values):
     d, contributions = retreat(unit, values, u_0, zero, d)
     for k in levels:
       d_u = tiles.write(d_u, d[k], k, start)
-    sums = jax.tree.map(jnp.sum, _add(sums, contributions))
-    return traces, d_x, d_u, _add(d_values, sums)
+    sums = jax.tree.map(jnp.sum, _add_trees(sums, contributions))
+    return traces, d_x, d_u, _add_trees(d_values, sums)
 
   trace = (x.shape[0], *tiles.largest_tile)
   _, d_x, d_u, d_values = tiles.for_each_tile(

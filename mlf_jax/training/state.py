@@ -68,7 +68,15 @@ def drawn_state(
   sample_shape: tuple[int, ...],
   ema: bool,
 ) -> TrainState:
-  """`init_state` to be compiled with other things, with `drawing_options`."""
+  """Draws the state inside of a program that is traced; see `init_state`.
+
+  Args:
+    model: the network.
+    optimizer: the optimiser.
+    key: random key of the parameters.
+    sample_shape: shape of one sample, without the batch axis.
+    ema: True to keep an average of the weights.
+  """
   variables = model.init(key, jnp.zeros((1, *sample_shape), jnp.float32))
   params = variables['params']
   # Each counter has a buffer of its own: none may be donated twice.
@@ -86,7 +94,7 @@ def drawn_state(
 
 
 def drawing_options(platform: str) -> dict[str, int]:
-  """Compiler options to draw a state with.
+  """Compiler options of a program that calls `drawn_state`.
 
   On CPUs, XLA's full optimisation of the code that draws random numbers takes
   eight times as long as this level, for the same numbers.

@@ -1,4 +1,4 @@
-"""What the pages for users of other libraries say is equal."""
+"""Outputs and gradients beside SpikingJelly and snnTorch, as documented."""
 
 import jax
 import jax.numpy as jnp
