@@ -50,6 +50,19 @@ def run_all(
   Raises:
     KeyboardInterrupt: this process was interrupted.
   """
+  # Programs for CPUs run only on the kind of processor they were compiled on,
+  # so they do not outlive this call.
+  with tempfile.TemporaryDirectory() as compiled:
+    environment = {
+      'JAX_COMPILATION_CACHE_DIR': compiled,
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': str(_WORTH_STORING),
+      **os.environ,
+    }
+    _run_all(commands, outputs, number, finished, environment)
+
+
+def _run_all(commands, outputs, number, finished, environment):
+  """`run_all` with the environment of the commands."""
   waiting, running = collections.deque(commands), {}
   number = min(number, len(commands))
   cores = _cores()
@@ -59,14 +72,6 @@ def run_all(
     raise KeyboardInterrupt
 
   before = signal.signal(signal.SIGTERM, interrupt)
-  # Programs for CPUs run only on the kind of processor they were compiled on,
-  # so they do not outlive this call.
-  compiled = tempfile.TemporaryDirectory()
-  environment = {
-    'JAX_COMPILATION_CACHE_DIR': compiled.name,
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': str(_WORTH_STORING),
-    **os.environ,
-  }
   try:
     while waiting or running:
       while waiting and shares:
@@ -85,7 +90,6 @@ def run_all(
       process.terminate()
     for process, _ in running.values():
       process.wait()
-    compiled.cleanup()
 
 
 def _started(command, output, cores, environment):
