@@ -1,6 +1,7 @@
 """The documentation site: built from its own files alone, and whole."""
 
 import html.parser
+import os
 import pathlib
 import re
 import subprocess
@@ -49,7 +50,8 @@ def test_the_site_is_built_and_whole(tmp_path):
   site = {path: Page(path) for path in tmp_path.rglob('*.html')}
   every_link_leads_somewhere(site)
   nothing_is_loaded_from_elsewhere(site)
-  every_tutorial_was_executed(site)
+  if os.environ.get('EXECUTE_TUTORIALS') != 'false':
+    every_tutorial_was_executed(site)
 
 
 def every_link_leads_somewhere(site):

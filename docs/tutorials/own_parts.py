@@ -97,8 +97,9 @@ config.model.depth, config.model.widths = 8, (8, 16, 32)
 config.model.residual = 'single'
 config.loss = 'squared_error'
 config.unit.rise = 0.1
-config.augment.flip = False
-config.num_epochs = 8
+config.augment.flip, config.augment.crop_padding = False, 1
+config.num_epochs = 12
+config.schedule.name = 'cosine'
 result = training.train(config, workdir=tempfile.mkdtemp())
 print(f'test accuracy {result["test/accuracy"]:.3f}')
 

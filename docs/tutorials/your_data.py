@@ -58,7 +58,9 @@ def small(config):
   config.model.widths = (4, 8, 16)
   config.model.time_steps = 2
   config.batch_size = 32
-  config.num_epochs = 8
+  config.augment.crop_padding = 1
+  config.num_epochs = 20
+  config.schedule.name = 'cosine'
   return config
 
 
@@ -82,7 +84,6 @@ for number, (image, label) in enumerate(zip(images, labels)):
 
 config = small(training.default_config(data='folder'))
 config.data.dir = str(folder / 'shapes')
-config.augment.crop_padding = 0
 config.augment.flip = True
 result = training.train(config, workdir=folder / 'from_folder')
 print(result['classes'], f'test accuracy {result["test/accuracy"]:.3f}')
