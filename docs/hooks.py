@@ -46,6 +46,18 @@ def documented(module, name: str) -> bool:
   return not callable(value) or bool(getattr(value, '__doc__', None))
 
 
+def on_post_page(output, page, config):
+  """Leaves out scripts that fetch a library for diagrams; there are none."""
+  del page, config
+  scripts = '<script[^>]*>.*?</script>'
+  return re.sub(
+    scripts,
+    lambda found: '' if 'jp-Mermaid' in found[0] else found[0],
+    output,
+    flags=re.DOTALL,
+  )
+
+
 def on_post_build(config):
   """Writes each tutorial beside its page, as a notebook to download."""
   source = pathlib.Path(config['docs_dir'], 'tutorials')
