@@ -47,12 +47,15 @@ def documented(module, name: str) -> bool:
 
 
 def on_post_page(output, page, config):
-  """Leaves out scripts that fetch a library for diagrams; there are none."""
+  """Leaves out scripts that fetch others, for formulas and diagrams.
+
+  The notebooks have none of these.
+  """
   del page, config
-  scripts = '<script[^>]*>.*?</script>'
+  fetches = re.compile(r'https?://[^"\'\s]*\.m?js')
   return re.sub(
-    scripts,
-    lambda found: '' if 'jp-Mermaid' in found[0] else found[0],
+    '<script[^>]*>.*?</script>',
+    lambda found: '' if fetches.search(found[0]) else found[0],
     output,
     flags=re.DOTALL,
   )
