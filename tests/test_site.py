@@ -92,5 +92,5 @@ def every_tutorial_was_executed(site):
   pages = {path.stem: path for path in site if path.parent.name == 'tutorials'}
   for tutorial in tutorials:
     path = pages[tutorial.stem]
-    assert 'class="jp-OutputPrompt' in site[path].text, tutorial.name
+    assert 'class="jp-OutputArea-child' in site[path].text, tutorial.name
     assert path.with_suffix('.ipynb').exists()
