@@ -201,12 +201,13 @@ def _backward_looped(unit, tile, x, u, g, d_final, affine, values):
 
     def advance_tile(t, carry):
       u_t, traces = carry
+      t = on_all_cores(t)
       u_t = advance(unit, values, u_t, current(t))
       return u_t, [tiles.write(traces[k], u_t[k], t, 0) for k in levels]
 
     def retreat_tile(i, carry):
       d_x, d, sums = carry
-      t = last - 1 - i
+      t = last - 1 - on_all_cores(i)
       u_t = [tiles.read(traces[k], t, 0, size) for k in levels]
       g_t = read(gs, t).astype(u.dtype)
       d, contributions = retreat(unit, values, u_t, g_t, d)

@@ -1,7 +1,6 @@
 """Guards of what the compiler is given: each protects a measured gain."""
 
 import collections
-import functools
 import re
 
 import jax
@@ -162,10 +161,12 @@ def test_counts_are_widened_when_the_gradient_is_there(platform, waits):
   assert ('tensor<2x5x5x4xui8>, tensor<2x5x5x4xf32>' in barriers) == waits
 
 
-def test_forward_loop_runs_on_all_cores():
+@pytest.mark.parametrize('backward', [False, True])
+def test_loops_run_on_all_cores(backward):
   """XLA for CPUs may make one call, on one core, of a loop over timesteps."""
-  run = functools.partial(neuron.run, neuron.MLFParams())
+  apply = lambda x: neuron.run(neuron.MLFParams(), x)[1].sum()
   x = jnp.zeros((40, 4, 32, 32, 16))
-  text = jax.jit(run).lower(x).compile().as_text()
+  apply = jax.grad(apply) if backward else apply
+  text = jax.jit(apply).lower(x).compile().as_text()
   assert ' while(' in text
   assert 'xla_cpu_small_call' not in text
