@@ -20,6 +20,10 @@ def get_study(depths='8,20,44'):
     fields={
       'model.widths': (8, 16, 32),
       'model.scan_blocks': True,
-      'num_epochs': 15,
+      # With the SGD of `digits`, 110 layers came to 0.44 in 15 epochs.
+      'optimizer.name': 'adamw',
+      'optimizer.learning_rate': 0.003,
+      'optimizer.weight_decay': 0.01,
+      'num_epochs': 30,
     },
   )

@@ -16,5 +16,12 @@ def get_study():
     question='Which residual block trains best?',
     cells=cells,
     measures=(measures.test_accuracy, measures.network_activity),
-    fields={'model.depth': 20, 'model.widths': (8, 16, 32), 'num_epochs': 15},
+    fields={
+      'model.depth': 20,
+      'model.widths': (8, 16, 32),
+      'optimizer.name': 'adamw',
+      'optimizer.learning_rate': 0.003,
+      'optimizer.weight_decay': 0.01,
+      'num_epochs': 15,
+    },
   )
