@@ -26,6 +26,8 @@ def short(**fields):
       'augment.flip': False,
       'augment.crop_padding': 1,
       'num_epochs': 12,
+      'eval_every_epochs': 6.0,
+      'log_every': 66,
       'schedule.name': 'cosine',
       'model.time_steps': 2,
       **fields,
