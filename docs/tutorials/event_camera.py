@@ -2,7 +2,9 @@
 # # From an event camera to a live decision
 #
 # A trained network that comes with the package classifies a recording while it
-# arrives. The digits are real; the camera in front of them is simulated.
+# arrives. The digits are real; the camera in front of them is simulated. The
+# pixels of an event camera report each on its own when they become brighter or
+# darker (the *polarity*); a recording is the list of these events.
 #
 # [This page as a notebook](event_camera.ipynb)
 
@@ -28,7 +30,10 @@ print(
 # ## From events to frames
 #
 # The network knows how its frames are made. Each counts the events of one
-# window per pixel and polarity.
+# window of time per pixel and polarity. Events of your own become a recording
+# with `data.events.from_array(events, sensor_size=(height, width))` or
+# `data.events.read_recording(path)`; their sensor must be of the size that the
+# network was trained for.
 
 # %%
 spec = net.frames
@@ -42,9 +47,9 @@ for ax, frame in zip(axes, frames):
 # %% [markdown]
 # ## Frame by frame
 #
-# When a window closes, its frame is fed; membrane potentials are carried from
-# one to the next, so nothing is computed twice. After the last frame the logits
-# are those of the whole recording in one call.
+# When a window closes, its frame is fed; the potentials of the neurons are
+# carried from one to the next, so nothing is computed twice. After the last
+# frame the logits are those of the whole recording in one call.
 
 # %%
 window = dataclasses.replace(spec, time_steps=1)
@@ -53,8 +58,8 @@ for step in range(spec.time_steps):
   begin = recording.t[0] + step * spec.window_us
   arrived = recording.between(begin, begin + spec.window_us)
   logits = stream.feed(window.frames(arrived, origin=begin))
-  (name,), (probability,) = net.decide(logits)
-  probabilities.append(probability)
+  (name,), (of_classes,) = net.decide(logits)  # A batch of one.
+  probabilities.append(of_classes)
   print(f'{(step + 1) * spec.window_us / 1000:4.0f} ms: {name}')
 print('as in one call:', bool((net(frames[None]) == logits).all()))
 
@@ -68,7 +73,8 @@ plt.legend(net.class_names, ncols=2, fontsize='small')
 # ## Deciding early
 #
 # Most recordings are clear before they end. If each stops as soon as its class
-# has a probability, accuracy can be traded for time:
+# has at least a chosen probability, the confidence, accuracy can be traded for
+# time. `every_timestep` asks for logits [time, batch, class]:
 
 # %%
 from mlf_jax import data

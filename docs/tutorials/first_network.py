@@ -37,17 +37,18 @@ for ax, image, label in zip(axes, digits.train.images, digits.train.labels):
 #
 # A configuration holds everything that decides the numbers of a run. It starts
 # with the paper's recipe for CIFAR-10; we make the network narrow and the run
-# short. `python train.py --help` explains every field.
+# short. `python train.py --help` explains every field; the values that it shows
+# are those of the configuration `digits`. A still image is shown to the network
+# for several timesteps, here four.
 
 # %%
 config = training.default_config(data='digits')
 config.model.depth = 8
 config.model.widths = (8, 16, 32)
 config.model.time_steps = 4
-config.unit.thresholds = (0.6, 1.6, 2.6)  # K = 3 levels
+config.unit.thresholds = (0.6, 1.6, 2.6)  # K = 3 levels, one threshold each
 config.num_epochs = 12
 config.schedule.name = 'cosine'
-config.augment.flip = False  # The mirror image of a digit is no digit.
 config.augment.crop_padding = 1
 config.log_every = 22
 
@@ -69,7 +70,9 @@ print(f'test accuracy {result["test/accuracy"]:.4f}')
 # ## The trained network
 #
 # `load` gives the network with everything that comes before and after it: raw
-# images in, classes out.
+# images in, scaled as those it was trained on; classes out. It takes the best
+# checkpoint, and with `checkpoint='last'` the one whose accuracy is printed
+# above.
 
 # %%
 net = mlf_jax.load(workdir)

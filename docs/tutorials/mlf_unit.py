@@ -22,9 +22,9 @@ params = neuron.MLFParams(thresholds=(0.6, 1.6, 2.6), decay=0.25)
 # ## One timestep
 #
 # Every level k keeps a membrane potential: `u_k = decay * u_k * (1 - o_k) + x`,
-# where o_k says whether the level fired at the timestep before. `step` is this
-# equation and nothing else; every faster path of the library is tested to equal
-# it.
+# where o_k says whether the level fired at the timestep before; it fires where
+# u_k exceeds its threshold, and the output is the sum. `step` is this and
+# nothing else; every faster path of the library is tested to equal it.
 
 # %%
 state = neuron.init_state(params, shape=())
@@ -49,24 +49,25 @@ print('in pieces, the same:', bool(same))
 # %% [markdown]
 # ## Where gradient flows
 #
-# A spike has no derivative, so a window around each threshold stands in for it.
-# Thresholds one width apart tile a wide range. A single level leaves everything
-# outside its one window without gradient: such a unit is *dormant*.
+# A spike has no derivative, so a window around each threshold stands in for it,
+# `width` wide (1 by default). Thresholds one width apart tile a wide range. A
+# single level leaves everything outside its one window without gradient: such a
+# unit is *dormant*.
 
 
 # %%
-def output(current, thresholds):
+def levels_fired(current, thresholds):
   return mlf(current[None], thresholds=thresholds)[0]
 
 
 current = jnp.linspace(-1.0, 4.0, 500)
 figure, axes = plt.subplots(2, 1, sharex=True, figsize=(7, 4))
 for thresholds in [(0.6,), (0.6, 1.6, 2.6)]:
-  gradient = jax.vmap(jax.grad(lambda c: output(c[None], thresholds)[0]))(
+  gradient = jax.vmap(jax.grad(lambda c: levels_fired(c[None], thresholds)[0]))(
     current
   )
   label = f'K = {len(thresholds)}'
-  axes[0].plot(current, output(current, thresholds), label=label)
+  axes[0].plot(current, levels_fired(current, thresholds), label=label)
   axes[1].plot(current, gradient, label=label)
 axes[0].set(ylabel='levels that fire')
 axes[1].set(ylabel='derivative', xlabel='input current')
@@ -78,14 +79,17 @@ axes[0].legend()
 # %%
 random_current = 1.5 * jax.random.normal(jax.random.key(1), (100_000,))
 for thresholds in [(0.6,), (0.6, 1.6, 2.6)]:
-  gradient = jax.grad(lambda c: output(c, thresholds).sum())(random_current)
+  gradient = jax.grad(lambda c: levels_fired(c, thresholds).sum())(
+    random_current
+  )
   print(f'K = {len(thresholds)}: {np.mean(gradient == 0):.1%} are dormant')
 
 # %% [markdown]
 # ## In a model of your own
 #
 # `mlf` is a function like `relu`, with time first. Thresholds and decay may be
-# learned: they are ordinary arguments that gradient flows to.
+# learned: they are ordinary arguments that gradient flows to. Nothing keeps
+# them in their ranges then; `layers.LearnedMLF` does.
 
 
 # %%

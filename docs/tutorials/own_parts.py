@@ -22,9 +22,12 @@ from mlf_jax.training import LOSSES, Loss
 # %% [markdown]
 # ## A spiking unit
 #
-# A frozen dataclass of plain numbers. `init_state` and `step` are enough; the
-# fields become fields of the configuration. This unit adapts: each spike raises
-# its threshold for a while.
+# A frozen dataclass of plain numbers. `init_state` and `step` are enough to
+# train; looking inside (`activity.measure`) needs a method `observe` too. The
+# fields become fields of the configuration. `parameters` are values that the
+# unit learns, here none. `surrogate.spike` has the derivative of its window;
+# another one is a function of your own with `jax.custom_jvp` in its place. This
+# unit adapts: each spike raises its threshold for a while.
 
 
 # %%
@@ -97,7 +100,7 @@ config.model.depth, config.model.widths = 8, (8, 16, 32)
 config.model.residual = 'single'
 config.loss = 'squared_error'
 config.unit.rise = 0.1
-config.augment.flip, config.augment.crop_padding = False, 1
+config.augment.crop_padding = 1
 config.num_epochs = 12
 config.schedule.name = 'cosine'
 result = training.train(config, workdir=tempfile.mkdtemp())
@@ -105,7 +108,9 @@ print(f'test accuracy {result["test/accuracy"]:.3f}')
 
 # %% [markdown]
 # In a configuration file the same works from the command line: `python train.py
-# --config=mine.py`. A part that cannot work is refused with one line:
+# --config=mine.py`, and `python -m mlf_jax evaluate --workdir DIR
+# --config=mine.py` for the trained network. A part that cannot work is refused
+# with one line:
 
 # %%
 from mlf_jax import UserError

@@ -7,13 +7,15 @@
 # [This page as a notebook](silent.ipynb)
 
 # %%
+import functools
 import tempfile
 
 import jax
 import matplotlib.pyplot as plt
 
-from mlf_jax import activity, data, training
-from mlf_jax.analysis import inspect_run
+import mlf_jax
+from mlf_jax import activity, layers, training
+from mlf_jax.analysis import inspect_run, plots
 
 
 def short(**fields):
@@ -23,7 +25,6 @@ def short(**fields):
     {
       'model.depth': 8,
       'model.widths': (8, 16, 32),
-      'augment.flip': False,
       'augment.crop_padding': 1,
       'num_epochs': 12,
       'eval_every_epochs': 6.0,
@@ -57,9 +58,27 @@ for path, layer in spoilt.activity.items():
   )
 
 # %% [markdown]
-# All layers at once, so it is not one layer's fault. The gain of the
-# normalisation has been decayed away: potentials lie in a narrow peak at 0, far
-# below the first threshold.
+# Nothing fires in any layer, so it is not one layer's fault. Weight decay acts
+# on the gain of each normalisation, which scales the current of the units (it
+# starts at 1). How large is it, and where do the potentials lie?
+
+# %%
+params = mlf_jax.load(spoilt.workdir).variables['params']
+for name in ('bn1', 'layer2_0/bn1', 'layer3_0/bn2'):
+  scale = functools.reduce(lambda tree, key: tree[key], name.split('/'), params)
+  print(f'{name:14} gain {abs(scale["scale"]).mean():.4f}')
+
+unit = layers.MLF()
+plots.membrane_histogram(
+  spoilt.activity['layer2_0/units1'].membranes,
+  activity.membrane_edges(unit),
+  unit.thresholds,
+  unit.width,
+)
+
+# %% [markdown]
+# The gain has been decayed away: potentials lie in a narrow peak at 0, far
+# below the first threshold (dashed) and its window (the band).
 
 # %% [markdown]
 # ## With the weight decay of the recipe
@@ -83,18 +102,27 @@ ax.legend()
 #
 # ## In a network of your own
 #
-# `activity.measure` counts the same for any Flax network with
-# `layers.SpikingUnits` inside.
+# `activity.measure` counts the same for any Flax network that holds its units
+# in `layers.SpikingUnits`. Before a training, `train=True` normalises with the
+# statistics of the batch.
 
 # %%
-from mlf_jax.models import SpikingResNet
+import flax.linen as nn
+import jax.numpy as jnp
 
-model = SpikingResNet((1, 1), (4, 8), num_classes=10, time_steps=4)
-images = data.load('digits').normalize(
-  data.load('digits').test.images[:64], 'float32'
-)
-variables = model.init(jax.random.key(0), images)
-for path, layer in activity.measure(model, variables, images).items():
+
+class Net(nn.Module):
+  @nn.compact
+  def __call__(self, x, train=False):  # [time, batch, features]
+    x = layers.TDBatchNorm()(nn.Dense(64)(x), not train)
+    x = layers.SpikingUnits(layers.LIF(), 4, jnp.float32)(x)
+    return nn.Dense(10)(x).mean(0)
+
+
+model = Net()
+x = jax.random.normal(jax.random.key(0), (4, 32, 100))
+variables = model.init(jax.random.key(1), x)
+for path, layer in activity.measure(model, variables, x, train=True).items():
   print(f'{path:18} dormant {layer.dormant_share:.1%}')
 
 # %% [markdown]

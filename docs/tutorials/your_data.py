@@ -24,6 +24,7 @@ random = np.random.default_rng(0)
 # ## Arrays
 #
 # Images are [sample, height, width, channel], labels whole numbers from 0 on.
+# Nothing is mirrored or cropped at random unless you ask, as below.
 # Here: discs, squares and stripes with noise.
 
 
@@ -84,16 +85,22 @@ for number, (image, label) in enumerate(zip(images, labels)):
 
 config = small(training.default_config(data='folder'))
 config.data.dir = str(folder / 'shapes')
-config.augment.flip = True
+config.augment.flip = True  # Mirror images are the same shapes.
 result = training.train(config, workdir=folder / 'from_folder')
 print(result['classes'], f'test accuracy {result["test/accuracy"]:.3f}')
 
 # %% [markdown]
+# With 60 test images, accuracies that differ by a few per cent say nothing.
+
+# %% [markdown]
 # ## Recordings
 #
-# A recording is a list of events: time in microseconds, column, row, polarity.
-# Files of AEDAT, EVT, DAT, Event Stream, N-MNIST, NumPy and HDF5 are read.
-# Frames count the events of a window of time.
+# The pixels of an event camera report each on its own that it became brighter
+# or darker. A recording is the list of these events, in order of time: time in
+# microseconds, column, row, and polarity, 1 for brighter and 0 for darker.
+# Files of AEDAT, EVT, DAT, Event Stream, N-MNIST, NumPy and HDF5 are read, some
+# with `pip install "mlf_jax[events]"`. Frames count the events of a stretch of
+# time.
 
 # %%
 count = 2000
@@ -115,5 +122,8 @@ for ax, frame in zip(axes, frames):
 
 # %% [markdown]
 # A folder of recordings trains like one of images: `python train.py
-# --config=folder:recordings --config.data.dir=DIR --config.data.sensor=32x32`.
+# --config=folder:recordings --config.data.dir=DIR --config.data.sensor=32x32`
+# (height x width). By default each recording is divided into equal spans. To
+# classify while a recording arrives, as the next tutorial does, train on windows
+# of fixed length: add `--config.data.binning=window --config.data.window_ms=10.0`.
 # [Data](../data.html) has all formats and options.

@@ -17,15 +17,30 @@ def of_unit(unit, x):
   return unit.run({}, x, state)[1]
 
 
+RECT = {'tau': 4 / 3, 'decay_input': False, 'v_threshold': 0.6}
+# Class and arguments there, its surrogate, and the same here.
 SPIKINGJELLY = {
-  'mlf': ({'v_reset': 0.0}, lambda x: mlf(x, thresholds=(0.6,), decay=0.25)),
+  'mlf': (
+    ('LIFNode', RECT, ('Rect', 1.0)),
+    lambda x: mlf(x, thresholds=(0.6,), decay=0.25),
+  ),
   'hard': (
-    {'v_reset': 0.0},
+    ('LIFNode', RECT, ('Rect', 1.0)),
     lambda x: of_unit(layers.LIF(threshold=0.6, decay=0.25, reset='hard'), x),
   ),
   'soft': (
-    {'v_reset': None},
+    ('LIFNode', RECT | {'v_reset': None}, ('Rect', 1.0)),
     lambda x: of_unit(layers.LIF(threshold=0.6, decay=0.25, reset='soft'), x),
+  ),
+  'defaults': (
+    ('LIFNode', {}, ('Sigmoid', 4.0)),
+    lambda x: mlf(0.5 * x, (1.0,), decay=0.5, surrogate='sigmoid'),
+  ),
+  'integrating': (
+    ('IFNode', {}, ('ATan', 2.0)),
+    lambda x: of_unit(
+      layers.LIF(1.0, decay=1.0, reset='hard', surrogate='arctan'), x
+    ),
   ),
 }
 
@@ -36,12 +51,9 @@ def test_spikingjelly(name):
   pytest.importorskip('spikingjelly')
   from spikingjelly.activation_based import neuron, surrogate
 
-  options, ours = SPIKINGJELLY[name]
-  unit = neuron.LIFNode(
-    tau=4 / 3,
-    decay_input=False,
-    v_threshold=0.6,
-    surrogate_function=surrogate.Rect(alpha=1.0),
+  (kind, options, (shape, alpha)), ours = SPIKINGJELLY[name]
+  unit = getattr(neuron, kind)(
+    surrogate_function=getattr(surrogate, shape)(alpha=alpha),
     step_mode='m',
     **options,
   )
