@@ -124,6 +124,7 @@ for ax, frame in zip(axes, frames):
 # A folder of recordings trains like one of images: `python train.py
 # --config=folder:recordings --config.data.dir=DIR --config.data.sensor=32x32`
 # (height x width). By default each recording is divided into equal spans. To
-# classify while a recording arrives, as the next tutorial does, train on windows
-# of fixed length: add `--config.data.binning=window --config.data.window_ms=10.0`.
+# classify while a recording arrives, as the next tutorial does, train on
+# windows of fixed length: add `--config.data.binning=window
+# --config.data.window_ms=10.0`.
 # [Data](../data.html) has all formats and options.
