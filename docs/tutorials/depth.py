@@ -77,11 +77,15 @@ plt.legend()
 #
 # ## With training
 #
-# That takes trainings of both at several depths, with several seeds:
+# Trained on digits for 30 epochs, one seed, with 20 and 110 layers: DS-ResNet
+# comes to 0.978 and 0.978 on the test images, the plain network to 0.972 and
+# 0.084, which is chance. With 20 layers both learn; with 110 layers, only the
+# one whose shortcuts are identities.
 #
 # ```
-# python -m mlf_jax study depth --seeds 3
+# python -m mlf_jax study depth:20,110
 # ```
 #
-# It writes a table of accuracies, dormant shares and gradient ratios by depth;
-# [Studies and recipes](../studies.html) explains the command.
+# trains these four in ten to twenty minutes and writes a table of accuracies,
+# dormant shares and gradient ratios. [Results](../results.html) has more depths
+# and seeds, [Studies and recipes](../studies.html) explains the command.

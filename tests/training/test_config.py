@@ -226,6 +226,7 @@ def test_configuration_files_are_right(path):
     'cifar10_short': ['ds20', 'plain20', 'lif'],
     'mnist': ['ds8', 'plain44'],
     'fashion_mnist': ['ds8', 'plain44'],
+    'fashion_mnist_modern': ['ds8', 'plain44'],
   }.get(path.stem, ['ds20', 'plain44', 'vgg16'])
   if not inspect.signature(get_config).parameters:
     variants = []
