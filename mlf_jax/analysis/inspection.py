@@ -192,7 +192,7 @@ def _forward_and_backward(
     first = jax.tree.map(lambda array: array[:, :, 0], seen)
     return activity.LayerActivity.of(seen, mask, edges), first
 
-  hook = units_hook(observed) if edges else lambda *unused: None
+  hook = units_hook(observed) if edges else lambda *unused, **options: None
   options = {'every_timestep': True} if every_timestep else {}
 
   def loss_fn(params):

@@ -92,6 +92,15 @@ def test_a_network_without_spiking_units_says_so(tmp_path):
   assert all(norm > 0 for norm in inspected.gradient_norms.values())
 
 
+def test_units_that_cannot_be_observed_leave_the_rest(tmp_path):
+  dataset = runs.untrained(tmp_path, SHAPE, unit='relu')
+  inspected = inspect_run(tmp_path, dataset)
+  assert inspected.activity == {} and inspected.edges is None
+  assert 'ReLU has no method observe' in inspected.unobserved
+  assert inspected.logits.shape == (2, runs.SAMPLES, 4)
+  assert inspected.gradient_norms
+
+
 def test_a_directory_without_a_run_is_refused(tmp_path):
   with pytest.raises(UserError, match=r'config\.json does not exist'):
     inspect_run(tmp_path)

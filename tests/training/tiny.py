@@ -51,9 +51,9 @@ def _build_small(*, num_classes, time_steps, axis_name, **unused):
 NETWORKS['small'] = NetworkEntry(_build_small)
 
 
-def config(data_name='digits', model='spiking_resnet', **changes):
+def config(data_name='digits', model='spiking_resnet', unit='mlf', **changes):
   """The tiny configuration of a data set; `a__b=c` sets `config.a.b`."""
-  c = default_config(model, data_name)
+  c = default_config(model, data_name, unit)
   c.batch_size = 64
   c.num_steps = 6
   c.log_every = 2
@@ -66,7 +66,8 @@ def config(data_name='digits', model='spiking_resnet', **changes):
     c.model.depth = 8
     c.model.widths = (2, 3, 4)
   c.model.time_steps = 2
-  c.unit.thresholds = (0.6, 1.6)
+  if unit == 'mlf':
+    c.unit.thresholds = (0.6, 1.6)
   for name, value in changes.items():
     *path, leaf = name.split('__')
     node = c
