@@ -1,6 +1,7 @@
 """Captures what layers of a network compute, in loops over blocks too."""
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -134,13 +135,15 @@ def observe(
     variables: `params`, `batch_stats`, and `membrane_potential` for the next
       piece of a recording (`stream.StreamState.collection`).
     inputs: input of the network.
-    train: whether to normalise with the statistics of the batch.
+    train: whether to normalise with the statistics of the batch, for networks
+      whose `__call__` takes `train`.
 
   Returns:
     Layers to observations, in the order of computation.
 
   Raises:
-    UserError: the units do not offer `observe`, or there are none.
+    UserError: the units do not offer `observe`, or there are none; or `train`
+      is true and the network does not take it.
   """
   observed = _observe(model, variables, inputs, train)
   require_units(observed, model)
@@ -149,11 +152,31 @@ def observe(
 
 @functools.partial(jax.jit, static_argnames=('model', 'train'))
 def _observe(model, variables, inputs, train):
-  hook = units_hook(lambda seen: seen)
-  mutable = ['batch_stats'] if train else []
-  return capture(model, variables, inputs, hook, mutable=mutable, train=train)[
-    1
-  ]
+  return capture_units(model, variables, inputs, lambda seen: seen, train)
+
+
+def capture_units(
+  model: nn.Module,
+  variables: Mapping[str, Any],
+  inputs: Num[Array, 'batch ...'],
+  function: Callable[[Observation], Any],
+  train: bool,
+) -> dict[str, Any]:
+  """Captures a function of what all units let see, by the path of the layer.
+
+  Raises:
+    UserError: `train` is true and the network does not take it.
+  """
+  parameters = inspect.signature(type(model).__call__).parameters.values()
+  options = {'mutable': ['batch_stats'] if train else []}
+  if any(p.name == 'train' or p.kind is p.VAR_KEYWORD for p in parameters):
+    options['train'] = train
+  elif train:
+    raise UserError(
+      f'train is true, but {type(model).__name__}.__call__ takes no argument '
+      'train: leave it out here, or add it there'
+    )
+  return capture(model, variables, inputs, units_hook(function), **options)[1]
 
 
 def require_units(layers: Mapping[str, Any], model: nn.Module) -> None:

@@ -20,11 +20,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
 from mlf_jax.activity.capture import (
-  capture,
+  capture_units,
   depth_order,
   in_order,
   require_units,
-  units_hook,
 )
 from mlf_jax.errors import UserError
 from mlf_jax.layers import Observation, SpikingUnit
@@ -251,7 +250,7 @@ def measure(
     per_sample: see `LayerActivity.of`; for pieces of recordings.
     train: whether to normalise with the statistics of the batch, as is
       necessary in a network that was never trained; a network with dropout
-      needs `capture` then.
+      needs `capture` then. For networks whose `__call__` takes `train`.
 
   Returns:
     Layers to their activity, in the order of computation. Of batches
@@ -259,7 +258,8 @@ def measure(
     the devices, `merge` on the host.
 
   Raises:
-    UserError: the units do not offer `observe`, or there are none.
+    UserError: the units do not offer `observe`, or there are none; or `train`
+      is true and the network does not take it.
   """
   if edges is not None:
     edges = tuple(float(edge) for edge in edges)
@@ -272,13 +272,8 @@ def measure(
   jax.jit, static_argnames=('model', 'edges', 'per_sample', 'train')
 )
 def _measure(model, variables, inputs, mask, edges, per_sample, train):
-  hook = units_hook(
-    lambda seen: LayerActivity.of(seen, mask, edges, per_sample)
-  )
-  mutable = ['batch_stats'] if train else []
-  return capture(model, variables, inputs, hook, mutable=mutable, train=train)[
-    1
-  ]
+  count = lambda seen: LayerActivity.of(seen, mask, edges, per_sample)
+  return capture_units(model, variables, inputs, count, train)
 
 
 def merge(*batches: Mapping[str, LayerActivity]) -> dict[str, LayerActivity]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mlf_jax import UserError, activity
-from mlf_jax.layers import ReLU
+from mlf_jax.layers import MLF, ReLU, SpikingUnits
 from mlf_jax.models import SpikingResNet
 from tests import quick
 from tests.activity import network
@@ -57,6 +57,26 @@ def test_a_hook_may_apply_modules_and_changes_nothing():
   (logits, captured), expected = both(variables, x)
   np.testing.assert_array_equal(logits, expected)
   assert {k: v.shape for k, v in captured.items()} == {'voting': (3, 2)}
+
+
+def test_networks_need_not_take_train():
+  class Own(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+      return SpikingUnits(MLF(), 2, jnp.float32)(x)
+
+  class Forwarding(Own):
+    def __call__(self, x, **options):
+      assert options == {'train': True} or self.is_initializing()
+      return super().__call__(x)
+
+  x = jnp.ones((4, 3))
+  (layer,) = activity.measure(Own(), {}, x).values()
+  assert layer.pairs == 12 and layer.spikes.sum() > 0
+  assert [*activity.observe(Own(), {}, x)] == ['SpikingUnits_0']
+  assert activity.measure(Forwarding(), {}, x, train=True)
+  with pytest.raises(UserError, match=r'Own\.__call__ takes no argument train'):
+    activity.measure(Own(), {}, x, train=True)
 
 
 def test_what_cannot_be_observed_is_said_in_one_line():
