@@ -327,11 +327,23 @@ class SpikingUnits(nn.Module):
     unit: description of the units.
     time_steps: timesteps folded into batch.
     dtype: dtype of the output, in which the next layer computes.
+
+  Raises:
+    UserError: the unit is no instance of a spiking unit.
   """
 
   unit: SpikingUnit
   time_steps: int
-  dtype: jnp.dtype
+  dtype: jnp.dtype = jnp.float32
+
+  def __post_init__(self):
+    """Validates the unit."""
+    if not isinstance(self.unit, SpikingUnit):
+      raise UserError(
+        'unit must be an instance, such as layers.LIF(), got '
+        f'{self.unit!r}; names are for config.unit.name'
+      )
+    super().__post_init__()
 
   def __call__(
     self,

@@ -210,8 +210,14 @@ def test_first_threshold_scales_the_normalisation():
   np.testing.assert_allclose(y.std((0, 1, 2)), 0.3, rtol=1e-3)
 
 
+@pytest.mark.parametrize('unit', ['mlf', MLF])
+def test_units_need_an_instance(unit):
+  with pytest.raises(UserError, match=r'an instance, such as layers\.LIF\(\)'):
+    SpikingUnits(unit, 2)
+
+
 def test_units_carry_state_where_it_is_mutable():
-  units = SpikingUnits(MLF(), 2, jnp.float32)
+  units = SpikingUnits(MLF(), 2)
   x = jnp.full((4, 3), 0.4)
   y, carried = units.apply({}, x, mutable=['membrane_potential'])
   assert set(carried) == {'membrane_potential'} and y.sum() == 0
