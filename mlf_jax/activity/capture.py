@@ -184,5 +184,6 @@ def require_units(layers: Mapping[str, Any], model: nn.Module) -> None:
   if not layers:
     raise UserError(
       f'{type(model).__name__} has no layers.SpikingUnits, which are what can '
-      'be observed'
+      'be observed: instead of mlf_jax.mlf(x, ...) write '
+      'layers.SpikingUnits(layers.MLF(...), time_steps)(x)'
     )

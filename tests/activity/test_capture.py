@@ -89,5 +89,5 @@ def test_what_cannot_be_observed_is_said_in_one_line():
       return super().__call__(x)
 
   dense = Dense(2)
-  with pytest.raises(UserError, match=r'Dense has no layers\.SpikingUnits'):
+  with pytest.raises(UserError, match=r'Dense has no .* write layers\.Spik'):
     activity.observe(dense, dense.init(jax.random.key(0), x, False), x)
