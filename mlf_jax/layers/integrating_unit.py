@@ -13,7 +13,7 @@ import numpy as np
 from mlf_jax import neuron
 from mlf_jax.fields import fields_of
 from mlf_jax.layers.spiking_units import Observation, SpikingUnit
-from mlf_jax.neuron.surrogate import SURROGATES
+from mlf_jax.neuron.surrogate import SURROGATES, check_window
 
 
 class IntegratingUnit(SpikingUnit):
@@ -39,7 +39,10 @@ class IntegratingUnit(SpikingUnit):
   def __post_init__(self):
     """Raises `UserError` for a value outside its range."""
     for field in fields_of(type(self)):
-      field.check(getattr(self, field.name), type(self).__name__)
+      value = getattr(self, field.name)
+      if field.choices is SURROGATES and callable(value):
+        check_window(1.0, value)  # Says where a function belongs.
+      field.check(value, type(self).__name__)
 
   def values(self, parameters):
     """Returns the values that `fire_and_reset` takes, a tree of scalars.

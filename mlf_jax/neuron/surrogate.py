@@ -48,6 +48,12 @@ SURROGATES = tuple(_DERIVATIVES)
 
 def check_window(width: float, surrogate: str) -> None:
   """Raises `UserError` unless the window exists and has a positive width."""
+  if callable(surrogate):
+    raise UserError(
+      f'surrogate must be one of {", ".join(SURROGATES)}, got a function; a '
+      'surrogate of your own goes into a unit of your own, as a function with '
+      'jax.custom_jvp that its step calls'
+    )
   if surrogate not in _DERIVATIVES:
     raise unknown('surrogate', surrogate, SURROGATES)
   if not isinstance(width, numbers.Real) or not 0 < width < float('inf'):

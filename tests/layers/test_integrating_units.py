@@ -339,6 +339,7 @@ def test_in_a_network(name):
   [
     (lambda: LIF(threshold=-1.0), 'LIF.threshold must be above 0, got -1'),
     (lambda: LIF(reset='none'), 'LIF.reset'),
+    (lambda: LIF(surrogate=jnp.tanh), 'goes into a unit of your own'),
     (lambda: LearnedMLF((2.0, 1.0)), 'must be strictly increasing'),
     (lambda: LearnedMLF(decay=1.0), 'decay must be above 0 and below 1'),
     (lambda: IntegerLIF(levels=0), 'IntegerLIF.levels must be at least 1'),

@@ -313,6 +313,7 @@ def test_bfloat16_current_keeps_float32_membranes():
     ({'width': 0.0}, 'width must be a positive number, got 0.0'),
     ({'width': float('nan')}, 'width must be a positive'),
     ({'surrogate': 'rectangle'}, "did you mean 'rectangular'"),
+    ({'surrogate': jnp.tanh}, 'goes into a unit of your own, .*custom_jvp'),
   ],
 )
 def test_mistakes(arguments, message):
