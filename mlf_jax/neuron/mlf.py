@@ -247,9 +247,14 @@ def run(
     the shape and dtype of `x`.
 
   Raises:
-    UserError: `x` is not floating or has no time axis, or the state or the
-      coefficients are not ones for it.
+    UserError: `x` is not floating or has no time axis, the state or the
+      coefficients are not ones for it, or `params` are none.
   """
+  if not isinstance(params, MLFParams):
+    raise UserError(
+      f'params must be MLFParams, got {type(params).__name__}; the order is '
+      'run(params, x, state)'
+    )
   x = jnp.asarray(x)
   require_floating(x=x)
   if x.ndim > 0 and not isinstance(x.shape[0], int):

@@ -361,6 +361,8 @@ def test_state_of_another_shape_or_dtype_is_refused():
     UserError, match=r'an MLFState, got .* run\(params, x, state\)'
   ):
     neuron.run(params, neuron.init_state(params, (8,)), current((4, 8)))
+  with pytest.raises(UserError, match=r'be MLFParams, got .* run\(params, x, '):
+    neuron.run(current((4, 8)), params)
   mean = jnp.zeros(8)
   with pytest.raises(UserError, match=r'affine.bias must be .*, got .*\(7,\)'):
     neuron.run(
