@@ -137,6 +137,11 @@ def from_nir(graph: 'nir.NIRGraph') -> tuple[nn.Module, dict]:
   """
   nir = _import_nir()
   about = graph.metadata
+  if 'mlf_jax' not in about:
+    raise UserError(
+      'the graph was written by another program and cannot be read: only those '
+      'that mlf_jax.interop.nir.to_nir writes can'
+    )
   try:
     model = _described(about['mlf_jax'], nir_graph.NORMALIZE in graph.nodes)
     (entry,) = (n for n in graph.nodes.values() if type(n) is nir.Input)
