@@ -62,6 +62,16 @@ class TrainedNetwork:
   preprocessing: Preprocessing
   step: int
 
+  def __repr__(self) -> str:
+    """What it is, without the weights."""
+    sizes = (leaf.size for leaf in jax.tree.leaves(self.variables['params']))
+    time_steps = getattr(self.model, 'time_steps', self.config.model.time_steps)
+    return (
+      f'{type(self).__name__}({type(self.model).__name__}, {sum(sizes):,} '
+      f'parameters, {self.preprocessing.num_classes} classes, {time_steps} '
+      'timesteps)'
+    )
+
   @property
   def class_names(self) -> tuple[str, ...]:
     """Names of the classes; their numbers if they have none."""

@@ -37,6 +37,14 @@ def test_a_loaded_network_classifies_as_the_run_did(finished):
     np.testing.assert_allclose(few, logits[:count], atol=1e-5)
 
 
+def test_a_loaded_network_is_shown_in_one_line(gestures):
+  weights = jax.tree.leaves(gestures.variables['params'])
+  assert repr(gestures) == (
+    f'TrainedNetwork(SpikingResNet, {sum(w.size for w in weights):,} '
+    'parameters, 3 classes, 5 timesteps)'
+  )
+
+
 def test_other_timesteps_run(copied):
   line = evaluate(copied, 'best', 3)
   net, test = mlf_jax.load(copied, time_steps=3), data.load('digits').test
