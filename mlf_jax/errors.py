@@ -17,7 +17,11 @@ class UserError(ValueError):
   """
 
 
-def unknown(what: str, value: object, known: Iterable[str]) -> UserError:
+class UnknownNameError(UserError):
+  """A name that is not known, or not yet."""
+
+
+def unknown(what: str, value: object, known: Iterable[str]) -> UnknownNameError:
   """Error for an unknown name, which suggests those that are close.
 
   Args:
@@ -29,7 +33,7 @@ def unknown(what: str, value: object, known: Iterable[str]) -> UserError:
   near = [name for name in known if text and name.startswith(text)]
   near = near or difflib.get_close_matches(text, known, 2)
   hint = f' (did you mean {" or ".join(map(repr, near))}?)' if near else ''
-  return UserError(
+  return UnknownNameError(
     f'{what} {value!r} is unknown{hint}; known: '
     + ', '.join(name or "''" for name in known)
   )

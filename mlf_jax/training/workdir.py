@@ -12,7 +12,7 @@ import ml_collections
 
 from mlf_jax.data import io
 from mlf_jax.data.preprocessing import Preprocessing
-from mlf_jax.errors import UserError
+from mlf_jax.errors import UnknownNameError, UserError
 from mlf_jax.training import config as config_lib
 from mlf_jax.training import ranking
 
@@ -106,10 +106,17 @@ def stored_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
   """The configuration of a run.
 
   Raises:
-    UserError: this is no directory of a run, or one of another version.
+    UserError: this is no directory of a run, or one of another version or
+      with a part that is not registered.
   """
   path = pathlib.Path(workdir).expanduser() / 'config.json'
-  return config_lib.from_json(read_json(path))
+  try:
+    return config_lib.from_json(read_json(path))
+  except UnknownNameError as error:
+    raise UserError(
+      f'{path}: {error}; a part of your own has to be registered first: name '
+      'the file that does, --config=FILE, or import it in your program'
+    ) from None
 
 
 def write_preprocessing(

@@ -1,5 +1,6 @@
 """`python -m mlf_jax analyse` from the command line."""
 
+import json
 import pathlib
 import re
 import sys
@@ -51,6 +52,16 @@ def test_a_mistake_is_one_line(capsys, arguments, message):
   error = capsys.readouterr().err
   assert error.startswith('error: ') and error.count('\n') == 1
   assert message in error
+
+
+def test_a_run_with_parts_of_ones_own_names_the_option(capsys, tmp_path):
+  names = {'model': 'spiking_resnet', 'data': 'digits', 'unit': 'adaptive'}
+  config = {section: {'name': name} for section, name in names.items()}
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  assert main(['analyse', f'--workdir={tmp_path}']) == 2
+  error = capsys.readouterr().err
+  assert "config.unit.name 'adaptive' is unknown" in error
+  assert '--config=FILE' in error and error.count('\n') == 1
 
 
 def test_without_matplotlib_one_line_says_what_to_install(monkeypatch, capsys):
