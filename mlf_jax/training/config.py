@@ -18,7 +18,7 @@ import ml_collections
 from mlf_jax import data as data_lib
 from mlf_jax import models
 from mlf_jax.data.events.frames import BINNINGS
-from mlf_jax.errors import UserError
+from mlf_jax.errors import UserError, unknown
 from mlf_jax.fields import Field, fields_of
 from mlf_jax.layers import NORMALIZATIONS, UNITS
 from mlf_jax.layers.memory_modes import MODES
@@ -355,7 +355,7 @@ def with_fields(
         reason = str(error).splitlines()[0]
         raise UserError(f'config.{name}: {reason}') from None
     elif name in fields:
-      raise UserError(f'config.{name}: there is no such field')
+      raise unknown('field of config', name, known)
   return new
 
 

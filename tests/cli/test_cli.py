@@ -67,7 +67,7 @@ def test_help_explains_every_field(
   ('arguments', 'message'),
   [
     (['--config=nope.py'], "'nope.py' is unknown; known: cifar10, cifar100"),
-    (['--config', 'digit'], "(did you mean 'digits'?)"),
+    (['--config', 'digit'], "(did you mean 'digits' or 'digits_modern'?)"),
     (['--config=cifar10:ds9x'], "unknown variant 'ds9x'"),
     (['--config=cifar10:ds9', '--config.seed=1'], '6n + 2'),
     (['--config=digits:foo'], "digits.py: there are no variants, got 'foo'"),

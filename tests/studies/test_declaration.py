@@ -38,7 +38,7 @@ def test_another_network_brings_its_fields():
 @pytest.mark.parametrize(
   ('fields', 'message'),
   [
-    ({'unit.decai': 0.5}, 'config.unit.decai: there is no such field'),
+    ({'unit.decai': 0.5}, "did you mean 'unit.decay'"),
     ({'unit.decay': 'fast'}, 'cell .A.: config.unit.decay: '),
     ({'unit.decay': 2.0}, 'config.unit.decay must be'),
     ({'unit.name': 'spike'}, "config.unit.name 'spike' is unknown"),
