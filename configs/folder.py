@@ -15,11 +15,6 @@ def get_config(variant='images'):
   if variant not in _VARIANTS:
     raise unknown('variant', variant, _VARIANTS)
   config = default_config(data=_VARIANTS[variant])
-  # Mirrored and shifted images belong to the same class of many data sets, but
-  # not of all: turn augmentation on where it is right.
-  config.augment.flip = False
-  if variant == 'images':
-    config.augment.crop_padding = 0
   config.model.depth = 8
   config.model.widths = (16, 32, 64)
   config.batch_size = 32 if variant == 'images' else 8

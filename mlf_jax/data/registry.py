@@ -38,6 +38,8 @@ class DatasetEntry:
       user's, handed to `train`.
     refused: augmentations that would change the class of a sample, by the name
       of the setting, with the reason; they are off by default.
+    augmented: static images are mirrored and cropped by default, as in the
+      method's paper; otherwise nothing is augmented unless asked for.
   """
 
   load: Callable[[LoadOptions], Dataset]
@@ -48,6 +50,7 @@ class DatasetEntry:
   default_split: str = ''
   source: Literal['name', 'folder', 'arrays'] = 'name'
   refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  augmented: bool = False
 
   def shape(self, frames: FrameSpec | None = None) -> tuple[int, ...] | None:
     """Shape of a sample, without loading the data, if it is known without.
@@ -110,12 +113,14 @@ DATASETS['digits'] = DatasetEntry(
   10,
   (8, 8, 1),
   refused=digits.REFUSED_AUGMENTATIONS,
+  augmented=True,
 )
 for _name, _archive in cifar.ARCHIVES.items():
   DATASETS[_name] = DatasetEntry(
     functools.partial(cifar.load, _name),
     _archive.num_classes['label'],
     (32, 32, 3),
+    augmented=True,
   )
 for _name, _published in mnist.PUBLISHED.items():
   DATASETS[_name] = DatasetEntry(
@@ -123,6 +128,7 @@ for _name, _published in mnist.PUBLISHED.items():
     len(_published.class_names),
     (28, 28, 1),
     refused=digits.REFUSED_AUGMENTATIONS if _name == 'mnist' else {},
+    augmented=True,
   )
 DATASETS['moving_digits'] = DatasetEntry(
   lambda options: moving_digits.load(options.frames),

@@ -267,7 +267,7 @@ def declared_fields(model: str, data: str, unit: str) -> dict[str, Field]:
     }
   augmentations = data_lib.augmentation_fields(entry.is_frames)
   for field in augmentations:
-    if field.name in entry.refused:
+    if field.name in entry.refused or not entry.augmented:
       values[f'augment.{field.name}'] = type(field.default)()
   sections = {
     'data': data_fields,

@@ -74,6 +74,14 @@ def test_augmentations_that_change_the_class_are_off_by_default(name):
   assert not any(augment[field] for field in DATASETS[name].refused)
 
 
+def test_images_of_ones_own_are_not_augmented_by_default(monkeypatch):
+  entry = DatasetEntry(lambda options: IMAGES, 4, (8, 8, 1))
+  monkeypatch.setitem(DATASETS, 'own', entry)
+  for name in ('arrays', 'folder', 'own'):
+    assert not any(default_config(data=name).augment.to_dict().values())
+  assert default_config(data='fashion_mnist').augment.crop_padding == 4
+
+
 def test_mixup_needs_a_partner():
   config = tiny.config('n_mnist', augment__mixup=0.5, batch_size=1)
   with pytest.raises(UserError, match='of at least 2, got 1'):
