@@ -187,9 +187,10 @@ def from_arrays(
       copied and may be files that are mapped into memory,
       `np.load(path, mmap_mode='r')`.
     train_labels: whole numbers [n], the class of each sample, from 0 on.
-    test_images: test samples, like `train_images`.
+    test_images: test samples, like `train_images`: both uint8 or neither.
     test_labels: test labels, like `train_labels`.
-    num_classes: number of classes; by default the largest label plus 1.
+    num_classes: number of classes; by default the largest label plus 1, and
+      a training sample must then have the label 0.
     class_names: name of each class, if you want them in results.
     name: name of the data set in results.
     scale: the value of the images that stands for 1.0; by default 255 for
@@ -219,6 +220,18 @@ def from_arrays(
     raise UserError(
       f'train_images hold samples of shape {train.shape[1:]} and test_images '
       f'of shape {test.shape[1:]}: they must agree'
+    )
+  if train.dtype != test.dtype:
+    parts = ('train', 'test') if train.dtype == np.uint8 else ('test', 'train')
+    raise UserError(
+      '{}_images are uint8 and {}_images are not, so that their scales may '
+      'differ: give both in the same dtype'.format(*parts)
+    )
+  is_said = num_classes is not None or len(class_names)
+  if not is_said and splits['train'].labels.all():
+    raise UserError(
+      'train_labels hold no 0, but classes count from 0: subtract the '
+      'smallest label from all of them, or pass num_classes'
     )
   if num_classes is None:
     num_classes = 1 + max(split.labels.max() for split in splits.values())

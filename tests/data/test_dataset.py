@@ -69,6 +69,15 @@ def test_frames_keep_their_counts():
     ({'train_images': np.zeros((6, 5, 4, 4, 2))}, 'must be uint8, not float64'),
     ({'test_images': np.full((2, 4, 4, 3), np.nan)}, 'sample 0 has NaN'),
     ({'test_images': np.zeros((2, 4, 5, 3))}, 'they must agree'),
+    (
+      {'test_images': np.zeros((2, 4, 4, 3))},
+      'train_images are uint8 and test',
+    ),
+    ({'train_images': np.zeros((6, 4, 4, 3))}, 'test_images are uint8 and tra'),
+    (
+      {'train_labels': np.arange(6) % 3 + 1},
+      'hold no 0, .*or pass num_classes',
+    ),
     ({'train_labels': np.zeros(5)}, 'train_labels are 5, but train_images are'),
     ({'train_labels': np.eye(6)}, r'shape \(6, 6\); one-hot labels become'),
     ({'test_labels': [0.5, 1]}, 'test_labels must be whole numbers'),
@@ -85,6 +94,12 @@ def test_a_mistake_is_one_line_that_names_the_argument(changes, message):
   with pytest.raises(UserError, match=message) as error:
     data.from_arrays(**(arrays() | changes))
   assert '\n' not in str(error.value)
+
+
+def test_a_class_may_lack_samples_if_the_number_of_classes_is_said():
+  given = arrays() | {'train_labels': np.arange(6) % 2 + 1}
+  assert data.from_arrays(**given, num_classes=3).num_classes == 3
+  assert data.from_arrays(**given, class_names='abc').num_classes == 3
 
 
 def test_hash_depends_on_members_and_on_their_order():

@@ -131,6 +131,7 @@ def _load(
     # Only arrays of a .npz file can be wrong here: other files were checked
     # when they were decoded.
     text = re.sub(r'(train|test)_(images|labels)', _name_in_file, str(error))
+    text = text.removesuffix(', or pass num_classes')
     raise UserError(f'{archive or root}: {text}') from None
   train_labels = parts['train'].labels
   counts = np.bincount(train_labels, minlength=dataset.num_classes)

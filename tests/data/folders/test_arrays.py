@@ -43,8 +43,8 @@ def test_frames_are_taken_by_the_other_entry(tmp_path):
 
 
 def test_a_class_without_samples_is_a_warning(tmp_path):
-  np.savez(tmp_path / 'a.npz', x_train=IMAGES, y_train=LABELS + 1)
-  with pytest.warns(UserWarning, match=r'class 0 of 4 has no training samples'):
+  np.savez(tmp_path / 'a.npz', x_train=IMAGES, y_train=LABELS * 2)
+  with pytest.warns(UserWarning, match=r'class 1 of 5 has no training samples'):
     load(tmp_path)
 
 
@@ -60,9 +60,13 @@ def test_a_class_without_samples_is_a_warning(tmp_path):
       {'x_train': IMAGES, 'y_train': LABELS.astype(object)},
       r'a.npz cannot be read \(Object arrays',
     ),
+    (
+      {'x_train': IMAGES, 'y_train': LABELS + 1},
+      r'a.npz: y_train hold no 0, .* label from all of them$',
+    ),
     ({'x_train': IMAGES[0], 'y_train': LABELS}, r'has shape \(4, 5\)'),
   ],
-  ids=range(4),
+  ids=range(5),
 )
 def test_what_is_wrong_is_named(tmp_path, arrays, message):
   np.savez(tmp_path / 'a.npz', **arrays)
