@@ -42,6 +42,10 @@ class Split:
   labels: Shaped[np.ndarray, 'n']
   ids: Shaped[np.ndarray, 'n'] | None = None
 
+  def __repr__(self) -> str:
+    """Returns shape and dtype of the images."""
+    return f'Split({self.images.shape} {self.images.dtype})'
+
   def __len__(self) -> int:
     """Returns the number of samples."""
     return len(self.labels)
@@ -102,6 +106,14 @@ class Dataset:
   std: tuple[float, ...]
   validation: Split | None = None
   class_names: tuple[str, ...] = ()
+
+  def __repr__(self) -> str:
+    """Returns a line without the samples."""
+    parts = ', '.join(f'{name}={part}' for name, part in self.splits.items())
+    return (
+      f'Dataset({self.name!r}, split_name={self.split_name!r}, '
+      f'num_classes={self.num_classes}, {parts})'
+    )
 
   @property
   def splits(self) -> dict[str, Split]:

@@ -102,6 +102,14 @@ def test_a_class_may_lack_samples_if_the_number_of_classes_is_said():
   assert data.from_arrays(**given, class_names='abc').num_classes == 3
 
 
+def test_a_dataset_is_shown_without_its_samples():
+  dataset = data.from_arrays(**arrays(), name='mine')
+  assert repr(dataset) == (
+    "Dataset('mine', split_name='given', num_classes=3, "
+    'train=Split((6, 4, 4, 3) uint8), test=Split((2, 4, 4, 3) uint8))'
+  )
+
+
 def test_hash_depends_on_members_and_on_their_order():
   split = data.load('digits').test
   images = split.images.copy()
