@@ -28,6 +28,8 @@ def load_options(config: ml_collections.ConfigDict) -> data.LoadOptions:
       else f"config.data.split must be '' for {settings.name}, which comes "
       f'divided, got {split_name!r}'
     )
+  if entry.frames is not None:
+    _check_window(settings)
   try:
     if split_name:
       splits.canonical_name(split_name)
@@ -50,6 +52,21 @@ def load_options(config: ml_collections.ConfigDict) -> data.LoadOptions:
     size=tuple(settings.get('size', (0, 0))),
     sensor=settings.get('sensor', ''),
   )
+
+
+def _check_window(settings):
+  if settings.binning == 'window':
+    if round(settings.window_ms * 1000) < 1:
+      raise UserError(
+        "config.data.window_ms must be above 0 for config.data.binning 'window'"
+        ': the milliseconds per window, such as --config.data.window_ms=10.0'
+      )
+  elif settings.window_ms:
+    raise UserError(
+      'config.data.window_ms must be 0.0 for config.data.binning '
+      f'{settings.binning!r}, got {settings.window_ms}; '
+      '--config.data.binning=window has windows of so many milliseconds'
+    )
 
 
 def own_samples(

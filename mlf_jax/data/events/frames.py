@@ -143,7 +143,9 @@ class FrameSpec:
       if self.binning != 'window':
         raise UserError(
           f"an origin is for binning 'window', not for {self.binning!r}, whose "
-          'frames depend on the whole recording'
+          'frames depend on the whole recording: train with '
+          '--config.data.binning=window --config.data.window_ms=10.0, or give '
+          "FrameSpec(binning='window', window_us=10_000)"
         )
       if not isinstance(origin, numbers.Integral):
         raise UserError(

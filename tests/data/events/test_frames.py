@@ -215,7 +215,7 @@ def test_windows_begin_at_the_origin(origin, counts):
   [
     (
       {'binning': 'span', 'origin': 0},
-      "is for binning 'window', not for 'span'",
+      r"is for binning 'window', not for 'span'.* train with --config\.",
     ),
     ({'window_us': 10, 'origin': 0.5}, 'whole number of microseconds, got 0.5'),
     ({'window_us': 10, 'mirrored': 1}, 'mirrored must be True or False, got 1'),
