@@ -182,5 +182,6 @@ def _require_order(events, path, last=None, number=0):
     i = int(np.argmax(t < before))
     raise RecordingError(
       f'{path}: event {number + i} goes back in time, from {before[i]} to '
-      f"{t[i]} us; read_recording(path, backwards='sort') puts events in order"
+      f"{t[i]} us; np.save('sorted.npy', read_recording(path, sensor, "
+      "backwards='sort').to_array()) makes a file of the events in order"
     )

@@ -262,7 +262,9 @@ class _Columns:
         i = int(back[0])
         self._source.fail(
           f'time goes back from {before[i]} to {t[i]} us; events can be put '
-          "in order of time by backwards='sort'",
+          "in order of time by backwards='sort'; np.save('sorted.npy', "
+          "read_recording(path, sensor, backwards='sort').to_array()) makes a "
+          'file of them',
           offset_of(i),
         )
 

@@ -144,6 +144,13 @@ def test_time_that_goes_back(tmp_path, name):
   size = (128, 128) if name == 'a.aedat' else SIZE
   order = [*range(41), 42, 41, *range(43, 100)]
   assert_holds(in_order, [events[i].tolist() for i in order], size)
+  # As a file, for whatever takes files alone.
+  np.save(tmp_path / 'sorted.npy', in_order.to_array())
+  with pytest.raises(UserError, match=r"back.*np\.save\('sorted\.npy', "):
+    frames_of_file(path, FrameSpec(2, 'span'), sensor)
+  assert frames_of_file(
+    tmp_path / 'sorted.npy', FrameSpec(2, 'span'), size
+  ).any()
   # From the last event of a piece to the first of the next.
   with pytest.raises(RecordingError, match='back'):
     list(recording_pieces(path, sensor, events_per_piece=42))
