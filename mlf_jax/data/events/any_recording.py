@@ -46,9 +46,9 @@ def read_recording(
 
   Args:
     path: the file; upper and lower case of its suffix are the same.
-    sensor: (height, width) of the sensor in pixels, or the name of one of
-      `formats.SENSORS`; '' if the file says it. A file that says another size
-      is refused.
+    sensor: (height, width) of the sensor in pixels, 'HEIGHTxWIDTH' or the name
+      of one of `formats.SENSORS`; '' if the file says it. A file that says
+      another size is refused.
     backwards: 'error', or 'sort': what to do if time goes back from an event
       to the next.
 

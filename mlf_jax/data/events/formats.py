@@ -63,26 +63,29 @@ _LAYOUTS = {
 
 
 def size_of_sensor(sensor: Sensor) -> tuple[int, int]:
-  """Returns (height, width) of a sensor, of which the name may be given.
+  """Returns (height, width) of a sensor, also of its name or 'HEIGHTxWIDTH'.
 
   Raises:
     UserError: there is no sensor of this name, or the size is impossible.
   """
+  sensor = parse_sensor(sensor)
   if isinstance(sensor, str):
     if sensor not in SENSORS:
-      raise unknown('sensor', sensor, SENSORS)
+      raise unknown('sensor', sensor, (*SENSORS, 'HEIGHTxWIDTH'))
     return SENSORS[sensor]
   require_sensor_size(sensor)
   return tuple(sensor)
 
 
-def parse_sensor(text: str) -> Sensor:
+def parse_sensor(text: Sensor) -> Sensor:
   """A sensor as it is written on the command line.
 
   Args:
-    text: 'HEIGHTxWIDTH', also with a comma or in brackets, or a name, which
+    text: 'HEIGHTxWIDTH', also with a comma or in brackets; a name or a size
       stays as it is.
   """
+  if not isinstance(text, str):
+    return text
   size = re.fullmatch(r'\(?\s*(\d+)\s*[x,]\s*(\d+)\s*\)?', text)
   return (int(size[1]), int(size[2])) if size else text
 
@@ -119,6 +122,7 @@ def read_aedat(
       holds an impossible value. The message names the file and the byte.
     UserError: the file cannot be opened, or the sensor is unknown.
   """
+  sensor = parse_sensor(sensor)
   size = size_of_sensor(sensor)
   with opened(file) as source:
     version = _version(source)

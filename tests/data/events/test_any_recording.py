@@ -131,6 +131,8 @@ def test_the_size_of_the_sensor_is_asked_for(tmp_path, name):
   fails_of_name = pytest.raises(UserError, match="sensor 'dvs' is unknown")
   with fails_of_name:
     read_recording(path, 'dvs')
+  frames = frames_of_file(path, FrameSpec(2, 'span'), '34x34')
+  assert frames.shape == (2, 34, 34, 2)
 
 
 @pytest.mark.parametrize('name', ['a.npy', 'a.h5', 'a.aedat', 'a.bin'])

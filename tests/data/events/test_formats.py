@@ -186,7 +186,7 @@ def test_other_sensors_in_formats_that_tell_no_size():
   [
     (
       'davis',
-      "sensor 'davis' is unknown .*; known: dvs128, davis240, davis346",
+      "sensor 'davis' is unknown .*; known: dvs128, davis240, davis346, HEIGHT",
     ),
     ((180, 240), r'in AEDAT 2.0, .*: sensor must be its name, one of dvs128'),
     (128, r'must be \(height, width\)'),
