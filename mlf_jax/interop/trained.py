@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Real
 
 from mlf_jax import stream
+from mlf_jax.data.events.events import Events
 from mlf_jax.data.events.frames import FrameSpec
 from mlf_jax.data.preprocessing import Preprocessing
 from mlf_jax.errors import UserError, require_finite, require_positive_integers
@@ -101,7 +102,7 @@ class TrainedNetwork:
       UserError: another shape than the network was trained on, or a number
         that is not finite.
     """
-    samples = np.asarray(samples)
+    samples = _as_array(samples, 'a network', 'batch, ', '[np.newaxis]')
     shape = self.preprocessing.sample_shape
     if samples.ndim != 1 + len(shape) or samples.shape[1:] != shape:
       raise UserError(
@@ -146,6 +147,15 @@ class TrainedNetwork:
     )
 
 
+def _as_array(samples, taker, batch='', as_batch=''):
+  if isinstance(samples, Events):
+    raise UserError(
+      f'{taker} takes frames [{batch}time, height, width, channel], not '
+      f'Events: net.frames.frames(recording){as_batch} makes them'
+    )
+  return np.asarray(samples)
+
+
 class Stream:
   """The decision of a network about recordings that arrive in pieces.
 
@@ -177,7 +187,7 @@ class Stream:
       UserError: frames of another shape than the network was trained on, or a
         number that is not finite.
     """
-    net, frames = self._net, np.asarray(frames)
+    net, frames = self._net, _as_array(frames, 'feed')
     if frames.ndim == 4:
       frames = frames[np.newaxis]
     with jax.enable_x64(config_lib.is_float64(net.config)):

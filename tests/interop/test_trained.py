@@ -9,6 +9,7 @@ import pytest
 
 import mlf_jax
 from mlf_jax import data
+from mlf_jax.data.events import from_array
 from mlf_jax.errors import UserError
 from mlf_jax.training import evaluate
 from tests.interop import networks
@@ -66,6 +67,14 @@ def test_pieces_of_a_recording_end_with_the_logits_of_the_whole(gestures):
   logits = stream.feed(frames[0, 2:])
   np.testing.assert_array_equal(logits, gestures(frames))
   assert gestures.decide(logits).names[0] in gestures.class_names
+
+
+def test_events_are_refused_by_what_takes_frames(gestures):
+  fields = [('t', 'i8'), ('x', 'i2'), ('y', 'i2'), ('p', 'i1')]
+  recording = from_array(np.zeros(3, fields), (8, 8))
+  for take in (gestures, gestures.stream().feed):
+    with pytest.raises(UserError, match=r'takes frames .* net\.frames\.frames'):
+      take(recording)
 
 
 @pytest.mark.parametrize(
