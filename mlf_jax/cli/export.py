@@ -4,8 +4,15 @@ import pathlib
 
 from mlf_jax.cli.argument_types import positive_int
 from mlf_jax.cli.configuration import add_run, from_file
+from mlf_jax.errors import UserError
 
 _FORMATS = ('stablehlo', 'onnx', 'nir')
+_SUFFIXES = {
+  '.stablehlo': 'stablehlo',
+  '.onnx': 'onnx',
+  '.nir': 'nir',
+  '.h5': 'nir',
+}
 
 
 def add_command(commands) -> None:
@@ -37,6 +44,14 @@ def add_command(commands) -> None:
 
 
 def _export(arguments):
+  suffix = pathlib.PurePath(arguments.out).suffix.lower()
+  wanted = _SUFFIXES.get(suffix, arguments.format)
+  if wanted != arguments.format:
+    raise UserError(
+      f'--out {arguments.out} has the suffix of --format={wanted}, but '
+      f'--format is {arguments.format}: give --format={wanted}, or another '
+      'suffix'
+    )
   if arguments.config:
     from_file(arguments.config)
   from mlf_jax.interop.trained import load

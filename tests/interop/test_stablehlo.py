@@ -63,6 +63,14 @@ def test_the_command_writes_a_run(finished, tmp_path, capsys):
   assert not list(tmp_path.iterdir())
 
 
+def test_the_suffix_of_another_format_is_refused(finished, tmp_path, capsys):
+  arguments = ['--workdir', str(finished[0]), '--out', str(tmp_path / 'w.onnx')]
+  assert main(['export', *arguments]) == 2
+  assert 'give --format=onnx, or another' in capsys.readouterr().err
+  assert main(['export', *arguments, '--format=nir']) == 2
+  assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_cannot_be_written_is_said(tmp_path):
   (tmp_path / 'file').touch()
   with pytest.raises(UserError, match='cannot write') as info:
