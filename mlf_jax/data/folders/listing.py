@@ -36,7 +36,8 @@ def find_files(
   """Lists `root/train/CLASS/*` and, if it is there, `root/test/CLASS/*`.
 
   Files in folders below a class belong to it. Hidden files are left out, and
-  files with other suffixes too, with a warning.
+  files with other suffixes or in no class too, with a warning. Another warning
+  is of a class that the test folder lacks.
 
   Args:
     root: the folder.
@@ -59,7 +60,7 @@ def find_files(
       f'{root / "train"} has no folders of classes: {kind} belong to '
       f'{root / "train" / "CLASS"}, one folder per class'
     )
-  listings, others = {}, []
+  listings, others, stray = {}, [], []
   for part in ('train', 'test'):
     if not (root / part).is_dir():
       continue
@@ -83,10 +84,28 @@ def find_files(
       )
     if not found.any():
       raise UserError(f'{root / part} holds no {kind}')
+    if not found.all():
+      warnings.warn(
+        f'{root / part} holds no {kind} of {np.sum(found == 0)} of '
+        f'{len(class_names)} classes, such as '
+        f'{class_names[np.argmin(found)]!r}',
+        stacklevel=2,
+      )
+    stray += (
+      path
+      for path in sorted((root / part).iterdir())
+      if path.is_file() and not path.name.startswith('.')
+    )
   if others:
     warnings.warn(
       f'{len(others)} files in {root} are left out since they are no {kind}, '
       f'such as {others[0]}',
+      stacklevel=2,
+    )
+  if stray:
+    warnings.warn(
+      f'{len(stray)} files in {root} are left out since they are in no folder '
+      f'of a class, such as {stray[0]}',
       stacklevel=2,
     )
   return class_names, listings

@@ -1,6 +1,7 @@
 """A folder of images by class: what is read, refused, and kept safe."""
 
 import pathlib
+import shutil
 import struct
 import tracemalloc
 import zlib
@@ -125,6 +126,21 @@ def test_other_files_are_left_out_with_a_warning(tmp_path):
   (tmp_path / 'train' / 'cat' / '.DS_Store').write_text('hidden')
   with pytest.warns(UserWarning, match=r'^1 files in .* such as .*notes.txt'):
     assert len(load(tmp_path).train) == 7
+
+
+def test_files_of_no_class_are_left_out_with_a_warning(tmp_path):
+  trees.write_images(tmp_path, DIVIDED)
+  shutil.copy(tmp_path / 'train/cat/000.png', tmp_path / 'train/stray.png')
+  (tmp_path / 'train' / '.DS_Store').write_text('hidden')
+  with pytest.warns(UserWarning, match=r'^1 files in .* no folder .*stray.png'):
+    assert len(load(tmp_path).train) == 7
+
+
+def test_a_class_without_test_samples_is_a_warning(tmp_path):
+  trees.write_images(tmp_path, DIVIDED)
+  shutil.rmtree(tmp_path / 'test' / 'dog')
+  with pytest.warns(UserWarning, match="no images of 1 of 2 classes, .*'dog'"):
+    assert load(tmp_path).num_classes == 2
 
 
 @pytest.mark.parametrize(
