@@ -71,7 +71,7 @@ def test_help_explains_every_field(
     (['--config=cifar10:ds9x'], "unknown variant 'ds9x'"),
     (['--config=cifar10:ds9', '--config.seed=1'], '6n + 2'),
     (['--config=digits:foo'], "digits.py: there are no variants, got 'foo'"),
-    (['--config=README.md'], 'README.md, line 6: SyntaxError'),
+    (['--config=LICENSE'], 'LICENSE, line 1: SyntaxError'),
     (['--config.model.dept=8'], 'no such field: dept; Did you mean "depth"'),
     (['--config.batch_size=many'], '--config.batch_size=many: invalid literal'),
     (['--config.augment.flip=3'], '3: Non-boolean argument to boolean flag\n'),
