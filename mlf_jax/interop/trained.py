@@ -64,7 +64,7 @@ class TrainedNetwork:
   step: int
 
   def __repr__(self) -> str:
-    """What it is, without the weights."""
+    """Returns a line without the weights."""
     sizes = (leaf.size for leaf in jax.tree.leaves(self.variables['params']))
     time_steps = getattr(self.model, 'time_steps', self.config.model.time_steps)
     return (
