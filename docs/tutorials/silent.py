@@ -7,7 +7,6 @@
 # [This page as a notebook](silent.ipynb)
 
 # %%
-import functools
 import tempfile
 
 import jax
@@ -64,9 +63,12 @@ for path, layer in spoilt.activity.items():
 
 # %%
 params = mlf_jax.load(spoilt.workdir).variables['params']
-for name in ('bn1', 'layer2_0/bn1', 'layer3_0/bn2'):
-  scale = functools.reduce(lambda tree, key: tree[key], name.split('/'), params)
-  print(f'{name:14} gain {abs(scale["scale"]).mean():.4f}')
+for normalisation in (
+  params['bn1'],
+  params['layer2_0']['bn1'],
+  params['layer3_0']['bn2'],
+):
+  print(f'gain {abs(normalisation["scale"]).mean():.4f}')
 
 unit = layers.MLF()
 plots.membrane_histogram(
