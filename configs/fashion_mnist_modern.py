@@ -12,9 +12,9 @@ _FOLDER = pathlib.Path(__file__).parent
 _PLAIN = runpy.run_path(str(_FOLDER / 'fashion_mnist.py'))
 
 
-def get_config(variant='ds20', data='fashion_mnist'):
+def get_config(variant='ds20'):
   return with_fields(
-    _PLAIN['get_config'](variant, data),
+    _PLAIN['get_config'](variant),
     {
       'loss': 'tet',
       'model.normalization': 'tebn',
