@@ -119,8 +119,8 @@ def inspect_run(
       measured = measure(None)
     if not measured['activity']:
       unobserved = unobserved or (
-        f'{type(model).__name__} has no layers.SpikingUnits of its attribute '
-        'unit, which are what can be observed'
+        f'{type(model).__name__} has no layers.SpikingUnits with the unit of '
+        'its attribute unit: only those can be observed'
       )
     try:
       costs = cost.cost_of(restored, dataset)
