@@ -50,8 +50,12 @@ def test_the_second_reads_what_the_first_has_compiled(tmp_path, monkeypatch):
   """)
   outputs = {name: tmp_path / name for name in 'ab'}
   processes.run_all(dict.fromkeys('ab', command), outputs, 1, print)
-  assert outputs['a'].read_text().split() == ['misses']
-  assert outputs['b'].read_text().split() == ['hits']
+  # On some processors XLA also logs a line about each program it reads.
+  lines = {
+    name: path.read_text().splitlines() for name, path in outputs.items()
+  }
+  assert lines['a'] == ['misses']
+  assert 'hits' in lines['b'] and 'misses' not in lines['b']
 
 
 @pytest.mark.skipif(
