@@ -27,6 +27,8 @@ NETWORKS = {
   ),
   'Gesture DS-20 T=40': (models.ds_resnet20_dvs_gesture, (4, 40, 32, 32, 2)),
 }
+# Batches that fill a GPU, in the same order.
+GPU_BATCHES = dict(zip(NETWORKS, (128, 64, 32), strict=True))
 # Files under `configs/` that train them.
 CONFIGURATIONS = dict(
   zip(NETWORKS, ('cifar10', 'cifar10_dvs', 'dvs_gesture'), strict=True)
@@ -36,9 +38,14 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
 
 def network(name: str, batch: int | None = None):
-  """Returns constructor and shape of a batch, `batch` samples if given."""
-  constructor, shape = NETWORKS[name]
-  return constructor, (batch or shape[0], *shape[1:])
+  """Returns constructor and shape of a batch, `batch` samples if given.
+
+  Otherwise as many as the table says, or as fill a GPU if there is one.
+  """
+  constructor, (samples, *sample) = NETWORKS[name]
+  if jax.default_backend() == 'gpu':
+    samples = GPU_BATCHES.get(name, samples)
+  return constructor, (batch or samples, *sample)
 
 
 def configuration(name: str, *variant: str) -> ml_collections.ConfigDict:

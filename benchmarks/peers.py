@@ -1,28 +1,36 @@
 """Times mlf_jax, SpikingJelly and snnTorch: `python benchmarks/peers.py`.
 
 Prints the time of a training step (forward, backward, SGD with momentum) and of
-inference on the CPU, for the paper's three networks with K = 1 and K = 3
-levels: median, least and most of the repetitions after a warm-up, the ratio of
-the median to that of mlf_jax, and the peak resident memory of the process, with
-compilation. Each line is measured in a process of its own, one after the other,
-with the same weights, the same data, float32 and all cores. Both libraries need
-PyTorch; one that is not installed is left out, with a message.
+inference, for the paper's three networks with K = 1 and K = 3 levels: median,
+least and most of the repetitions after a warm-up, the ratio of the median to
+that of mlf_jax, and the memory. Each line is measured in a process of its own,
+one after the other, with the same weights, the same data, float32 and all
+cores. Both libraries need PyTorch; one that is not installed is left out, with
+a message.
 
-`--compile` hands the PyTorch networks to `torch.compile`. `--check` times
-nothing: it prints how far outputs and gradients of a unit of each library are
-from those of `mlf_jax.neuron.run`, and how far logits of the networks, and the
-loss before and after a training step.
+On the CPU, memory is the most that the process held, with compilation. On a GPU
+(`--device=gpu`) the batches fill the card, the products of both sides are taken
+in TF32, and memory is what a training step takes on the device: what XLA
+allocates for it, and the most that PyTorch did after the warm-up.
+
+`--libraries spikingjelly:compiled` hands the network to `torch.compile`;
+`mlf_jax:balanced` is that memory mode. SpikingJelly has kernels for GPUs with
+the surrogate `arctan`, but not with the paper's `rectangular`.
+
+`--check` times nothing: it prints how far outputs and gradients of a unit of
+each library are from those of `mlf_jax.neuron.run`, and how far logits of the
+networks, and the loss before and after a training step.
 """
 
 import argparse
 import functools
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import operator
 import os
 import pathlib
-import platform
 import re
 import statistics
 import subprocess
@@ -35,18 +43,28 @@ import numpy as np
 # Neither JAX nor PyTorch is imported here, so that a process that measures one
 # of them does not hold the other.
 
-# Constructor in `mlf_jax.models`; shape of a batch of images or frames.
+# Constructor in `mlf_jax.models`; shape of an image, or of a sample's frames.
 NETWORKS = {
-  'cifar10': ('ds_resnet20_cifar10', (8, 32, 32, 3)),
-  'cifar10_dvs': ('ds_resnet14_cifar10_dvs', (4, 10, 42, 42, 2)),
-  'dvs_gesture': ('ds_resnet20_dvs_gesture', (4, 40, 32, 32, 2)),
+  'cifar10': ('ds_resnet20_cifar10', (32, 32, 3)),
+  'cifar10_dvs': ('ds_resnet14_cifar10_dvs', (10, 42, 42, 2)),
+  'dvs_gesture': ('ds_resnet20_dvs_gesture', (40, 32, 32, 2)),
 }
+# Samples in a batch, network by network.
+BATCHES = {'cpu': (8, 4, 4), 'gpu': (128, 64, 32)}
 THRESHOLDS = {1: (0.6,), 3: (0.6, 1.6, 2.6)}
+SURROGATES = 'rectangular', 'arctan'
 # Libraries by their name for `pip install`, and the modules that each needs.
 PEERS = {
   'spikingjelly': ('torch', 'spikingjelly'),
   'snntorch': ('torch', 'snntorch'),
 }
+# What a line of a table can measure beside mlf_jax.
+LINES = [
+  'mlf_jax:balanced',
+  'mlf_jax:smallest',
+  *PEERS,
+  *(f'{library}:compiled' for library in PEERS),
+]
 DECAY = 0.25
 LEARNING_RATE = 0.01
 MOMENTUM = 0.9
@@ -54,8 +72,8 @@ MOMENTUM = 0.9
 EPSILON = 1e-5
 WARM_UP = 3
 CORES = os.cpu_count()
-# Environment of every process that measures.
-ENVIRONMENT = {'JAX_PLATFORMS': 'cpu', 'OMP_NUM_THREADS': str(CORES)}
+# What JAX calls a device.
+PLATFORMS = {'cpu': 'cpu', 'gpu': 'cuda'}
 
 # Differences between the equations that cannot be removed.
 FOOTNOTE = """\
@@ -64,7 +82,7 @@ snnTorch passes no gradient through the reset; batch norm of PyTorch adds its
 epsilon to the variance, that of mlf_jax to the root of the variance."""
 
 
-def make_task(network, num_levels):
+def make_task(network, num_levels, surrogate='rectangular', batch=2):
   """Returns attributes of a network, its weights and a batch, in NumPy."""
   import jax
 
@@ -72,13 +90,14 @@ def make_task(network, num_levels):
   from mlf_jax.interop.torch import to_reference
 
   constructor, shape = NETWORKS[network]
+  shape = batch, *shape
   thresholds = THRESHOLDS[num_levels]
   model = getattr(models, constructor)(unit=layers.MLF(thresholds))
   rng = np.random.default_rng(0)
   # Images, or frames that count events.
   x = rng.standard_normal(shape) if len(shape) == 4 else rng.poisson(0.3, shape)
   x = x.astype(np.float32)
-  weights = to_reference(jax.jit(model.init)(jax.random.key(0), x))
+  weights = to_reference(jax.jit(model.init)(jax.random.key(0), x[:1]))
   names = (
     *('stage_sizes', 'widths', 'num_classes', 'time_steps'),
     'normalize_input',
@@ -86,6 +105,7 @@ def make_task(network, num_levels):
   return {
     'size': {name: getattr(model, name) for name in names},
     'thresholds': thresholds,
+    'surrogate': surrogate,
     'x': x,
     'labels': rng.integers(0, model.num_classes, shape[0]),
     'weights': weights,
@@ -101,6 +121,7 @@ def save_task(path, task):
     thresholds=task['thresholds'],
     x=task['x'],
     labels=task['labels'],
+    surrogate=task['surrogate'],
     **weights,
   )
 
@@ -114,6 +135,7 @@ def load_task(path):
         for name, value in json.loads(str(file['size'])).items()
       },
       'thresholds': tuple(file['thresholds'].tolist()),
+      'surrogate': str(file['surrogate']),
       'x': file['x'],
       'labels': file['labels'],
       'weights': {
@@ -124,12 +146,17 @@ def load_task(path):
     }
 
 
-def jax_functions(task, normalization='tdbn'):
-  """Returns functions for inference (logits) and a training step (loss).
+def jax_functions(task, memory_mode='fastest', normalization='tdbn'):
+  """Returns functions for inference, a training step, and their memory.
 
   Args:
     task: what `make_task` returned.
+    memory_mode: what the network keeps for its backward pass.
     normalization: name of the normalisation of the network.
+
+  Returns:
+    Functions that give logits; the loss of the next training step; and, for
+    'inference' or 'training', the bytes that XLA allocates for it.
   """
   import jax
   import jax.numpy as jnp
@@ -138,26 +165,22 @@ def jax_functions(task, normalization='tdbn'):
   from mlf_jax.interop.torch import from_reference
   from mlf_jax.layers import MLF
   from mlf_jax.models import SpikingResNet
+  from mlf_jax.training.sharding import compiler_options
 
   model = SpikingResNet(
     **task['size'],
-    unit=MLF(task['thresholds'], DECAY),
+    unit=MLF(task['thresholds'], DECAY, surrogate=task['surrogate']),
+    memory=memory_mode,
     normalization=normalization,
     dtype=task['x'].dtype,
   )
   optimizer = optax.sgd(LEARNING_RATE, MOMENTUM)
-  # XLA's default schedule keeps more arrays alive at once.
-  options = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
+  options = compiler_options(jax.default_backend())
   # Copied, because only arrays that JAX owns can be donated.
   variables = jax.tree.map(jnp.array, from_reference(task['weights']))
   x = jnp.asarray(task['x'])
   labels = jnp.asarray(task['labels'], jnp.int32)
 
-  @jax.jit(compiler_options=options)
-  def apply(variables, x):
-    return model.apply(variables, x)
-
-  @jax.jit(donate_argnums=0, compiler_options=options)
   def update(state, x, labels):
     variables, momentum = state
 
@@ -176,6 +199,9 @@ def jax_functions(task, normalization='tdbn'):
     return ({'params': params, **new}, momentum), loss
 
   state = variables, optimizer.init(variables['params'])
+  apply = jax.jit(model.apply).lower(variables, x).compile(options)
+  update = jax.jit(update, donate_argnums=0).lower(state, x, labels)
+  update = update.compile(options)
 
   def infer():
     return np.asarray(apply(state[0], x))
@@ -185,7 +211,17 @@ def jax_functions(task, normalization='tdbn'):
     state, loss = jax.block_until_ready(update(state, x, labels))
     return float(loss)
 
-  return infer, train
+  def memory(what):
+    program = {'inference': apply, 'training': update}[what]
+    parts = program.memory_analysis()
+    return (
+      parts.argument_size_in_bytes
+      + parts.output_size_in_bytes
+      - parts.alias_size_in_bytes
+      + parts.temp_size_in_bytes
+    )
+
+  return infer, train, memory
 
 
 def total(arrays):
@@ -193,7 +229,7 @@ def total(arrays):
   return functools.reduce(operator.add, arrays)
 
 
-def spikingjelly_parts(epsilon):
+def spikingjelly_parts(surrogate_name, epsilon):
   """Returns convolution, tdBN and MLF units, and a function that resets them.
 
   SpikingJelly has no kernels for the rectangular surrogate gradient, so its
@@ -201,6 +237,8 @@ def spikingjelly_parts(epsilon):
   """
   import torch
   from spikingjelly.activation_based import functional, layer, neuron, surrogate
+
+  surrogates = {'rectangular': surrogate.Rect(1.0), 'arctan': surrogate.ATan()}
 
   class Units(torch.nn.Module):
     """Neurons that share their input, one per level."""
@@ -214,7 +252,7 @@ def spikingjelly_parts(epsilon):
           decay_input=False,
           v_threshold=v,
           v_reset=0.0,
-          surrogate_function=surrogate.Rect(alpha=1.0),
+          surrogate_function=surrogates[surrogate_name],
           detach_reset=False,
           step_mode='m',
         )
@@ -235,7 +273,7 @@ def spikingjelly_parts(epsilon):
   return conv, norm, Units, functional.reset_net
 
 
-def snntorch_parts(epsilon):
+def snntorch_parts(surrogate_name, epsilon):
   """Returns the same of snnTorch; its layers need time folded into batch."""
   import snntorch
   import torch
@@ -264,6 +302,11 @@ def snntorch_parts(epsilon):
   def rectangle(u, gradient, spikes):
     return gradient * (u.abs() < 0.5)
 
+  surrogates = {
+    'rectangular': surrogate.custom_surrogate(rectangle),
+    'arctan': surrogate.atan(),
+  }
+
   class Units(torch.nn.Module):
     """Neurons that share their input, one per level."""
 
@@ -275,7 +318,7 @@ def snntorch_parts(epsilon):
           threshold=v,
           # Resets after the spike of the timestep before, as mlf_jax does.
           reset_mechanism='zero',
-          spike_grad=surrogate.custom_surrogate(rectangle),
+          spike_grad=surrogates[surrogate_name],
         )
         for v in thresholds
       )
@@ -378,13 +421,18 @@ def torch_weights(task):
   return weights
 
 
-def torch_functions(library, task, compiled=False, epsilon=EPSILON):
-  """Returns functions for inference (logits) and a training step (loss)."""
+def torch_functions(
+  library, task, compiled=False, epsilon=EPSILON, device='cpu'
+):
+  """Returns the same as `jax_functions`; memory is that of a GPU."""
   import torch
 
   # PyTorch's default leaves out the second thread of each physical core.
   torch.set_num_threads(CORES)
-  parts = PARTS[library](epsilon)
+  # As XLA does on GPUs; for convolutions it is PyTorch's default, too.
+  torch.backends.cuda.matmul.allow_tf32 = True
+  torch.backends.cudnn.benchmark = True
+  parts = PARTS[library](task['surrogate'], epsilon)
   frames = task['x'].ndim == 5
   network = torch_network(parts, task)
   missing, unexpected = network.load_state_dict(
@@ -393,9 +441,11 @@ def torch_functions(library, task, compiled=False, epsilon=EPSILON):
   learned = {n: p for n, p in network.named_parameters() if p.requires_grad}
   if unexpected or learned.keys() & set(missing):
     raise ValueError(f'weights do not fit: {missing}, {unexpected}')
+  # In place: the parameters stay the objects that they are.
+  network.to(device)
   x = torch.tensor(task['x']).movedim(-1, -3)
-  x = (x.swapaxes(0, 1) if frames else x[None]).contiguous()
-  labels = torch.tensor(task['labels'])
+  x = (x.swapaxes(0, 1) if frames else x[None]).contiguous().to(device)
+  labels = torch.tensor(task['labels'], device=device)
   # Gamma includes the threshold here and not in mlf_jax: a learning rate with
   # the same effect is larger by its square.
   scale = task['thresholds'][0] ** 2
@@ -422,7 +472,7 @@ def torch_functions(library, task, compiled=False, epsilon=EPSILON):
     with torch.inference_mode():
       logits = call(x)
     reset(network)
-    return logits.numpy()
+    return logits.cpu().numpy()
 
   def train():
     network.train()
@@ -433,7 +483,12 @@ def torch_functions(library, task, compiled=False, epsilon=EPSILON):
     reset(network)
     return loss.item()
 
-  return infer, train
+  def memory(what):
+    torch.cuda.reset_peak_memory_stats()
+    {'inference': infer, 'training': train}[what]()
+    return torch.cuda.max_memory_allocated()
+
+  return infer, train, memory
 
 
 def seconds_of(function, steps):
@@ -455,58 +510,99 @@ def most_resident():
   return 1024 * int(re.search(r'VmHWM:\s*(\d+)', status)[1])
 
 
-def work(library, path, steps, compiled):
-  """Measures one library on one task and prints a line of JSON."""
+def work(line, path, steps, device):
+  """Measures one line of a table on one task and prints it as JSON."""
   task = load_task(path)
+  library, _, variant = line.partition(':')
   if library == 'mlf_jax':
-    infer, train = jax_functions(task)
+    infer, train, memory = jax_functions(task, variant or 'fastest')
   else:
-    infer, train = torch_functions(library, task, compiled)
-  result = {
-    'inference': seconds_of(infer, steps),
-    'training': seconds_of(train, steps),
-    'memory': most_resident(),
-  }
+    infer, train, memory = torch_functions(
+      library, task, variant == 'compiled', device=PLATFORMS[device]
+    )
+  if device == 'cpu':
+    memory = lambda what: most_resident()
+  result = {}
+  # In this order, because most of the memory is held from then on.
+  for what, function in (('inference', infer), ('training', train)):
+    seconds = seconds_of(function, steps)
+    result[what] = {'seconds': seconds, 'memory': memory(what)}
   print(json.dumps(result))
 
 
-def measure(library, path, steps, compiled):
-  """Calls `work` in a new process and returns what it prints."""
-  command = [sys.executable, __file__, '--worker', library, str(path)]
-  command += [f'--steps={steps}'] + ['--compile'] * compiled
-  output = subprocess.check_output(command, env={**os.environ, **ENVIRONMENT})
+def measure(line, path, steps, device):
+  """Calls `work` in a new process; returns what it prints, None if it fails."""
+  command = [sys.executable, __file__, '--worker', line, str(path)]
+  command += [f'--steps={steps}', f'--device={device}']
+  worker = subprocess.run(
+    command, stdout=subprocess.PIPE, env=environment(device)
+  )
+  if worker.returncode:
+    return None
   # The libraries may have printed lines before.
-  return json.loads(output.splitlines()[-1])
+  return json.loads(worker.stdout.splitlines()[-1])
 
 
-def compare(libraries, networks, levels, steps, compiled):
+def environment(device):
+  """Environment of a process that uses a device."""
+  jax_platform, threads = PLATFORMS[device], str(CORES)
+  return os.environ | {
+    'JAX_PLATFORMS': jax_platform,
+    'OMP_NUM_THREADS': threads,
+  }
+
+
+def machine(device, modules):
+  """The line about the machine of the other benchmarks, with more versions."""
+  program = 'import cases; print(cases.machine())'
+  line = subprocess.check_output(
+    [sys.executable, '-c', program],
+    cwd=pathlib.Path(__file__).parent,
+    env=environment(device),
+    text=True,
+  )
+  versions = [f'{name} {importlib.metadata.version(name)}' for name in modules]
+  return ', '.join([line.strip(), *versions])
+
+
+def compare(lines, arguments):
   """Measures everything and prints a table for each network and K."""
-  for network in networks:
-    for num_levels in levels:
-      print(
-        f'\n{f"{network}, K = {num_levels}":18}'
-        f'{"training step, ms":>20}{"ratio":>7}{"inference, ms":>20}'
-        f'{"ratio":>7}{"MiB":>7}'
-      )
-      ours = None
-      with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder, 'task.npz')
-        save_task(path, make_task(network, num_levels))
-        for library in ('mlf_jax', *libraries):
-          result = measure(library, path, steps, compiled)
-          # mlf_jax is the first.
-          ours = ours or result
-          line = f'{library:18}'
-          for what in ('training', 'inference'):
-            middle, least, most = (1e3 * s for s in result[what])
-            cell = f'{middle:.0f} ({least:.0f}-{most:.0f})'
-            ratio = result[what][0] / ours[what][0]
-            line += f'{cell:>20}{ratio:7.2f}'
-          print(f'{line}{result["memory"] / 2**20:7.0f}', flush=True)
+  batches = dict(zip(NETWORKS, BATCHES[arguments.device], strict=True))
+  for network, num_levels in itertools.product(
+    arguments.networks, arguments.levels
+  ):
+    batch = arguments.batch or batches[network]
+    print(
+      f'\n{f"{network}, K = {num_levels}, batch {batch}":30}'
+      f'{"training step, ms":>20}{"ratio":>7}{"MiB":>7}'
+      f'{"inference, ms":>20}{"ratio":>7}{"MiB":>7}'
+    )
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+      path = pathlib.Path(folder, 'task.npz')
+      task = make_task(network, num_levels, arguments.surrogate, batch)
+      save_task(path, task)
+      for line in lines:
+        result = measure(line, path, arguments.steps, arguments.device)
+        if result is None:
+          print(f'{line:30}failed', flush=True)
+          continue
+        results[line] = result
+        cells = f'{line:30}'
+        for what in ('training', 'inference'):
+          middle, least, most = (1e3 * s for s in result[what]['seconds'])
+          # mlf_jax is the first; it may have failed.
+          ours = results.get('mlf_jax', result)[what]['seconds'][0]
+          cells += (
+            f'{f"{middle:.3g} ({least:.3g}-{most:.3g})":>20}'
+            f'{result[what]["seconds"][0] / ours:7.2f}'
+            f'{result[what]["memory"] / 2**20:7.0f}'
+          )
+        print(cells, flush=True)
   print(f'\n{FOOTNOTE}')
 
 
-def check_units(libraries, levels):
+def check_units(libraries, levels, surrogate):
   """Compares spikes and gradients of a unit with `mlf_jax.neuron.run`."""
   import jax
   import torch
@@ -518,11 +614,13 @@ def check_units(libraries, levels):
   x = (1.5 * rng.standard_normal((40, 8, 16, 9, 9))).astype(np.float32)
   weight = rng.standard_normal(x.shape).astype(np.float32)
   for num_levels in levels:
-    params = neuron.MLFParams(THRESHOLDS[num_levels], DECAY)
+    params = neuron.MLFParams(
+      THRESHOLDS[num_levels], DECAY, surrogate=surrogate
+    )
     spikes, back = jax.vjp(lambda x, p=params: neuron.run(p, x)[1], x)
     spikes, gradient = np.asarray(spikes), np.asarray(back(weight)[0])
     for library in libraries:
-      units = PARTS[library](EPSILON)[2](THRESHOLDS[num_levels])
+      units = PARTS[library](surrogate, EPSILON)[2](THRESHOLDS[num_levels])
       current = torch.tensor(x, requires_grad=True)
       output = units(current)
       output.backward(torch.tensor(weight))
@@ -534,7 +632,7 @@ def check_units(libraries, levels):
       )
 
 
-def check_networks(libraries, networks, levels):
+def check_networks(libraries, networks, levels, surrogate):
   """Compares logits, and the loss before and after a training step.
 
   In float64 and with a tiny epsilon. Otherwise some neurons fire on one side
@@ -553,11 +651,11 @@ def check_networks(libraries, networks, levels):
   with jax.enable_x64(True):
     for network in networks:
       for num_levels in levels:
-        task = in_float64(make_task(network, num_levels))
-        infer, train = jax_functions(task, 'tdbn_exact')
+        task = in_float64(make_task(network, num_levels, surrogate))
+        infer, train, _ = jax_functions(task, normalization='tdbn_exact')
         logits, losses = infer(), (train(), train())
         for library in libraries:
-          infer, train = torch_functions(library, task, epsilon=epsilon)
+          infer, train, _ = torch_functions(library, task, epsilon=epsilon)
           print(
             f'{network}, K = {num_levels}, {library}: logits differ by '
             f'{furthest(infer(), logits)}, loss by '
@@ -568,14 +666,13 @@ def check_networks(libraries, networks, levels):
 
 
 def in_float64(task):
-  """Converts a task to float64, and to two samples, because that is slow."""
+  """Converts a task to float64."""
   weights = {
     name: np.asarray(value, np.float64)
     for name, value in task['weights'].items()
   }
   return task | {
-    'x': task['x'][:2].astype(np.float64),
-    'labels': task['labels'][:2],
+    'x': task['x'].astype(np.float64),
     'weights': weights,
   }
 
@@ -601,47 +698,53 @@ def main():
     '--levels', nargs='+', type=int, choices=THRESHOLDS, default=[1, 3]
   )
   parser.add_argument('--steps', type=int, default=7, help='timed repetitions')
-  parser.add_argument('--compile', action='store_true', help='torch.compile')
+  parser.add_argument('--device', choices=PLATFORMS, default='cpu')
+  parser.add_argument('--batch', type=int, help="samples, if not the table's")
+  parser.add_argument('--surrogate', choices=SURROGATES, default='rectangular')
+  parser.add_argument(
+    '--libraries',
+    nargs='+',
+    choices=LINES,
+    default=list(PEERS),
+    metavar='LIBRARY[:VARIANT]',
+    help='beside mlf_jax: ' + ', '.join(LINES),
+  )
   parser.add_argument('--check', action='store_true')
   parser.add_argument('--worker', nargs=2, help=argparse.SUPPRESS)
   arguments = parser.parse_args()
-  if arguments.steps < 1:
-    parser.error('--steps must be at least 1')
+  if min(arguments.steps, arguments.batch or 1) < 1:
+    parser.error('--steps and --batch must be at least 1')
   if arguments.worker:
-    work(*arguments.worker, arguments.steps, arguments.compile)
+    work(*arguments.worker, arguments.steps, arguments.device)
     return
-  libraries = []
+  missing = {}
   for library, modules in PEERS.items():
-    if missing := not_installed(modules):
+    if absent := not_installed(modules):
+      missing[library] = modules
       print(
-        f'{library} is left out, {" and ".join(missing)} not installed: '
+        f'{library} is left out, {" and ".join(absent)} not installed: '
         f'pip install {" ".join(modules)}',
         file=sys.stderr,
       )
-    else:
-      libraries.append(library)
-  if not libraries:
+  lines = [
+    line
+    for line in arguments.libraries
+    if line.partition(':')[0] not in missing
+  ]
+  libraries = dict.fromkeys(line.partition(':')[0] for line in lines)
+  libraries.pop('mlf_jax', None)
+  if not lines:
     return
-  os.environ.update(ENVIRONMENT)
+  # This process draws weights, on the CPU.
+  os.environ['JAX_PLATFORMS'] = 'cpu'
   modules = dict.fromkeys(m for library in libraries for m in PEERS[library])
-  versions = ', '.join(
-    f'{name} {importlib.metadata.version(name)}' for name in ('jax', *modules)
-  )
-  print(
-    f'Python {platform.python_version()}, {versions}, '
-    f'{platform.platform()}, {CORES} cores'
-  )
+  print(machine(arguments.device, modules))
   if arguments.check:
-    check_units(libraries, arguments.levels)
-    check_networks(libraries, arguments.networks, arguments.levels)
+    check = libraries, arguments.levels, arguments.surrogate
+    check_units(*check)
+    check_networks(libraries, arguments.networks, *check[1:])
   else:
-    compare(
-      libraries,
-      arguments.networks,
-      arguments.levels,
-      arguments.steps,
-      arguments.compile,
-    )
+    compare(['mlf_jax', *lines], arguments)
 
 
 if __name__ == '__main__':

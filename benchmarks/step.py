@@ -16,6 +16,12 @@ import cases
 from mlf_jax import layers
 from mlf_jax.layers import memory_modes
 
+# What a training step is also measured with.
+_BESIDE = {
+  **{mode: {'memory': mode} for mode in list(memory_modes.MODES)[1:]},
+  'in loops': {'scan_blocks': True},
+}
+
 
 def main():
   """Measures one network after the other."""
@@ -30,20 +36,30 @@ def main():
   parser.add_argument(
     '--batch', type=cases.at_least(1), help='samples, if not those of the table'
   )
+  parser.add_argument(
+    '--beside',
+    nargs='*',
+    choices=_BESIDE,
+    default=list(_BESIDE),
+    help='what is also compared with the fastest',
+  )
   arguments = parser.parse_args()
   print(cases.machine())
   for name in arguments.networks:
     constructor, shape = cases.network(name, arguments.batch)
-    _measure(name, constructor, shape, arguments.repetitions)
+    _measure(name, constructor, shape, arguments)
   return 0
 
 
-def _measure(name, constructor, shape, repetitions):
-  networks = {'ReLU': cases.Case(constructor, shape, unit=layers.ReLU())} | {
-    mode: cases.Case(constructor, shape, memory=mode)
-    for mode in memory_modes.MODES
+def _measure(name, constructor, shape, arguments):
+  attributes = {'ReLU': {'unit': layers.ReLU()}, 'fastest': {}} | {
+    name: _BESIDE[name] for name in arguments.beside
   }
-  networks['in loops'] = cases.Case(constructor, shape, scan_blocks=True)
+  networks = {
+    name: cases.Case(constructor, shape, **given)
+    for name, given in attributes.items()
+  }
+  repetitions = arguments.repetitions
   options = cases.options()
   training = cases.race(
     {n: c.trainer(c.compile_train(**options)) for n, c in networks.items()},
@@ -64,7 +80,7 @@ def _measure(name, constructor, shape, repetitions):
       f'{cases.ratio(seconds["fastest"], seconds["ReLU"])}, '
       f'ReLU {milliseconds:.0f} ms'
     )
-  for mode in (*list(memory_modes.MODES)[1:], 'in loops'):
+  for mode in arguments.beside:
     print(
       f'  training   {mode} / fastest '
       f'{cases.ratio(training[mode], training["fastest"])}'

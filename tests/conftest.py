@@ -1,6 +1,7 @@
 """Settings under which every test runs."""
 
 import contextlib
+import functools
 import gc
 import os
 import shutil
@@ -84,3 +85,30 @@ def quick_compilation(finished):
   from tests import quick
 
   yield from quick.of_the_library()
+
+
+@pytest.fixture
+def with_gpu(monkeypatch):
+  """As if there were a GPU on which the kernels run."""
+  from mlf_jax.neuron import _gpu, _vjp
+
+  kernels = _gpu.forward, _gpu.backward
+  monkeypatch.setattr(_vjp, '_has_gpu', lambda: True)
+  yield
+  for kernel in kernels:
+    kernel.clear_cache()
+
+
+@pytest.fixture
+def interpreted(with_gpu, monkeypatch):
+  """`neuron.run` computes what it would on a GPU."""
+  from jax.experimental import pallas as pl
+
+  monkeypatch.setattr(
+    pl, 'pallas_call', functools.partial(pl.pallas_call, interpret=True)
+  )
+  monkeypatch.setattr(
+    jax.lax,
+    'platform_dependent',
+    lambda *operands, default, **of: of.get('cuda', default)(*operands),
+  )

@@ -1,10 +1,12 @@
 """The programs in `benchmarks/` run, on the smallest problem each can have."""
 
+import argparse
 import functools
 import importlib
 import itertools
 import json
 import pathlib
+import shlex
 import sys
 import types
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from mlf_jax import activity, layers, models, training
+from mlf_jax.neuron import _gpu
 from mlf_jax.training import memory_estimate
 from tests import quick
 from tests.training import tiny as tiny_config
@@ -71,6 +74,34 @@ def test_neuron_runs(main):
 def test_step_runs(main, cases):
   code, output = main('step', '--networks=tiny', '--repetitions=2')
   assert (code, output.count('spiking / ReLU')) == (0, 2)
+  assert output.count('/ fastest') == 3
+
+
+@pytest.fixture
+def kernels(benchmark, interpreted, monkeypatch):
+  """That program, with one number of timesteps to compare."""
+  kernels = benchmark('kernels')
+  monkeypatch.setattr(kernels, '_TIMESTEPS', (3,))
+  monkeypatch.setattr(kernels, '_LEVELS', (2,))
+  return kernels
+
+
+def test_kernels_are_compared_with_loops(main, cases, kernels):
+  arguments = '--networks', 'tiny', '--neurons=9', '--repetitions=2'
+  code, output = main('kernels', *arguments)
+  assert (code, output.count('kernels / loops')) == (0, 2), output
+  assert output.count(': 0 of') == 2
+
+
+def test_kernels_that_compute_something_else_are_found(
+  main, kernels, monkeypatch
+):
+  forward = _gpu.forward
+  monkeypatch.setattr(
+    _gpu, 'forward', lambda unit, x, *rest: forward(unit, x + 0.25, *rest)
+  )
+  code, output = main('kernels', '--networks', '--neurons=200')
+  assert (code, 'not the same' in output) == (1, True)
 
 
 def test_units_run(main, cases):
@@ -188,15 +219,93 @@ def test_plain_unit_computes_what_the_fast_one_computes(cases):
 
 
 def test_batches_are_timed_beside_training(benchmark, monkeypatch):
-  network = functools.partial(models.SpikingResNet, (1,), (4,))
-  entry = training.NetworkEntry(network)
-  monkeypatch.setitem(training.NETWORKS, 'tiny', entry)
-  config = training.default_config(model='tiny', data='digits')
-  config.model.time_steps = 1
   startup = benchmark('startup')
+  config = _one_block(startup.cases.configuration('digits'), monkeypatch)
   dataset = startup.data.load('digits')
   making, step = startup.making_and_training(config, dataset, 2)
   assert len(making) == len(step) == 2
+
+
+def test_an_epoch_is_timed_beside_its_steps(main, benchmark, monkeypatch):
+  """On prepared random images, with a clock of `train.py`'s own."""
+  startup = benchmark('startup')
+  config = _one_block(startup.cases.configuration('cifar10'), monkeypatch)
+  config.data.name = 'cifar10'
+  monkeypatch.setattr(startup.cases, 'configuration', lambda name: config)
+
+  def until(*steps, options):
+    started.append(steps)
+    assert pathlib.Path(options[1].partition('=')[2], 'cifar10').is_dir()
+    return 2.0 if len(steps) == 1 else (60.0, 120.0)
+
+  started = []
+  monkeypatch.setattr(startup, '_until', until)
+  code, output = main(
+    'startup', '--parts=cifar10', '--images=640', '--repetitions=2'
+  )
+  count = 640 // config.batch_size
+  assert code == 0 and started == [(1,), (1,), (count, 2 * count)]
+  assert 'CIFAR-10 to the first step: 2.0 (2.0-2.0) s' in output
+  assert f'an epoch of {count} steps of {config.batch_size}: 60.0 s' in output
+
+
+@pytest.fixture
+def visit(main, benchmark, monkeypatch, tmp_path):
+  """Runs `gpu` with parts of so many seconds in place of its own."""
+  gpu = benchmark('gpu')
+  program = tmp_path / 'part.py'
+  program.write_text(
+    'import sys, time\nprint(*sys.argv[1:])\ntime.sleep(float(sys.argv[1]))\n'
+    'sys.exit(int(sys.argv[2]))\n'
+  )
+  monkeypatch.setattr(gpu, 'FOLDER', tmp_path)
+  output = tmp_path / 'tables.txt'
+
+  def visit(minutes, **parts):
+    monkeypatch.setattr(gpu, 'PARTS', parts)
+    code, printed = main('gpu', f'--minutes={minutes}', f'--output={output}')
+    assert output.read_text() == printed
+    return code, printed
+
+  return visit
+
+
+def test_a_visit_to_a_gpu_is_one_file(visit):
+  code, text = visit(
+    1, step="part.py 0 0 'two words'", broken='part.py 0 3', last='part.py 0 0'
+  )
+  assert code == 1
+  assert "# step: python benchmarks/part.py 0 0 'two words'" in text
+  assert '\n0 0 two words\n' in text
+  assert 'broken failed (3) after 0 s' in text
+  assert 'last took 0 s' in text
+
+
+def test_a_visit_to_a_gpu_ends_in_time(visit):
+  code, text = visit(0.02, long='part.py 60 0', one='part.py', two='part.py')
+  assert code == 1 and '\n60 0\n' in text
+  assert 'long was stopped, because the time is up, after 1 s' in text
+  assert text.endswith('not measured, because the time is up: one, two\n')
+
+
+def test_the_parts_of_a_visit_can_be_rehearsed(benchmark, monkeypatch):
+  """Their programs take the options, for the figures and to rehearse."""
+  gpu, parse = benchmark('gpu'), argparse.ArgumentParser.parse_args
+
+  class ParsedError(Exception):
+    """The options are right."""
+
+  def parse_only(parser):
+    parse(parser)
+    raise ParsedError
+
+  monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', parse_only)
+  assert gpu.PARTS.keys() == gpu.REHEARSED.keys()
+  for command in (*gpu.PARTS.values(), *gpu.REHEARSED.values()):
+    program, *options = shlex.split(command)
+    monkeypatch.setattr(sys, 'argv', [program, *options])
+    with pytest.raises(ParsedError):
+      benchmark(program.removesuffix('.py')).main()
 
 
 def test_peers_says_which_libraries_are_not_installed(main, monkeypatch):
@@ -211,15 +320,48 @@ def test_peers_says_which_libraries_are_not_installed(main, monkeypatch):
 def test_peers_measures_what_it_wrote(main, benchmark, monkeypatch, tmp_path):
   monkeypatch.setattr(models, 'tiny', tiny, raising=False)
   peers = benchmark('peers')
-  monkeypatch.setitem(peers.NETWORKS, 'tiny', ('tiny', FRAMES))
+  monkeypatch.setitem(peers.NETWORKS, 'tiny', ('tiny', FRAMES[1:]))
   path = tmp_path / 'task.npz'
-  peers.save_task(path, peers.make_task('tiny', 1))
-  _, output = main('peers', '--worker', 'mlf_jax', str(path), '--steps=3')
+  peers.save_task(path, peers.make_task('tiny', 1, 'arctan', batch=3))
+  worker = '--worker', 'mlf_jax:balanced', str(path)
+  _, output = main('peers', *worker, '--steps=3')
   result = json.loads(output)
-  assert result.pop('memory') > 0
   assert result.keys() == {'training', 'inference'}
-  for median, least, most in result.values():
+  for measured in result.values():
+    median, least, most = measured['seconds']
     assert 0 < least <= median <= most
+    assert measured['memory'] > 0
+  # On a GPU it is what XLA allocates: at least the frames.
+  task = peers.load_task(path)
+  memory = peers.jax_functions(task, 'balanced')[2]
+  assert memory('training') > memory('inference') > task['x'].nbytes
+
+
+def test_peers_tabulates_what_its_processes_print(main, benchmark, monkeypatch):
+  peers = benchmark('peers')
+  seconds = {'mlf_jax': 0.01, 'mlf_jax:balanced': 0.02, 'spikingjelly': None}
+
+  def measure(line, path, steps, device):
+    task = peers.load_task(path)
+    measured.append((line, device, task['surrogate'], *task['x'].shape))
+    if seconds[line] is None:
+      return None
+    part = {'seconds': [seconds[line]] * 3, 'memory': 2**20}
+    return {'training': part, 'inference': part}
+
+  measured = []
+  monkeypatch.setattr(peers, 'measure', measure)
+  monkeypatch.setattr(peers, 'machine', lambda *unused: 'a machine')
+  monkeypatch.setattr(peers, 'not_installed', lambda modules: [])
+  _, output = main(
+    *('peers', '--networks', 'cifar10', '--levels=1', '--device=gpu'),
+    *('--surrogate=arctan', '--libraries', 'mlf_jax:balanced', 'spikingjelly'),
+  )
+  assert measured == [
+    (line, 'gpu', 'arctan', 128, 32, 32, 3) for line in seconds
+  ]
+  assert '20 (20-20)   2.00      1' in output
+  assert 'spikingjelly                  failed' in output
 
 
 def test_events_run(main, benchmark, monkeypatch):

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental import pallas as pl
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
@@ -17,26 +16,6 @@ from mlf_jax import mlf, neuron
 from mlf_jax.neuron import MLFParams, _gpu, _vjp
 from tests import golden_data, quick
 from tests.neuron.test_mlf import current, pulled_back, scanned, state_of
-
-
-@pytest.fixture
-def served(monkeypatch):
-  """As if there were a GPU."""
-  monkeypatch.setattr(_vjp, '_has_gpu', lambda: True)
-  yield
-  _gpu.forward.clear_cache()
-  _gpu.backward.clear_cache()
-
-
-@pytest.fixture
-def interpreted(served, monkeypatch):
-  """`neuron.run` computes what it would on a GPU."""
-  monkeypatch.setattr(
-    pl, 'pallas_call', functools.partial(pl.pallas_call, interpret=True)
-  )
-  monkeypatch.setattr(
-    jax.lax, 'platform_dependent', lambda *operands, cuda, **_: cuda(*operands)
-  )
 
 
 def test_reference_spikes_and_gradient(interpreted, x64):
@@ -125,7 +104,7 @@ def test_vmap_over_inputs_and_parameters(interpreted):
 
 @pytest.mark.filterwarnings('ignore:The Pallas Triton:DeprecationWarning')
 @pytest.mark.parametrize('time', [4, 20])
-def test_lowers_to_one_kernel_each_way(served, time):
+def test_lowers_to_one_kernel_each_way(with_gpu, time):
   """Inside `shard_map`; no loop over timesteps is left outside of a kernel."""
   x = current((time, 16, 5))
   # An accelerator that need not be there.
@@ -190,7 +169,9 @@ def test_kernels_run_where_they_can(monkeypatch, capability, serves):
     ((2**11, 2**20 * 3 // 4), 12, False),
   ],
 )
-def test_an_array_beyond_32_bits_is_left_to_loops(served, shape, levels, fits):
+def test_an_array_beyond_32_bits_is_left_to_loops(
+  with_gpu, shape, levels, fits
+):
   x = jax.ShapeDtypeStruct(shape, jnp.float32)
   params = MLFParams(tuple(0.6 + np.arange(levels)))
   jaxpr = jax.make_jaxpr(functools.partial(neuron.run, params))(x)
