@@ -184,7 +184,11 @@ def test_cifar10_fits_its_time_and_writes_a_table(
     cases, 'configuration', lambda *unused: config.copy_and_resolve_references()
   )
   monkeypatch.setattr(benchmark('cifar10'), 'TRIAL_STEPS', 4)
-  arguments = '--minutes=0.1', f'--workdir={tmp_path}', '--data_name=ten digits'
+  arguments = (
+    '--minutes=0.05',
+    f'--workdir={tmp_path}',
+    '--data_name=ten digits',
+  )
   code, output = main('cifar10', *arguments)
   plan = json.loads((tmp_path / 'plan.json').read_text())
   assert code == 0 and plan['num_epochs'] >= 1

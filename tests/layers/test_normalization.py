@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from mlf_jax import UserError, stream
 from mlf_jax.layers import BatchNorm, TDBatchNorm, TEBatchNorm
 from mlf_jax.models import SpikingResNet
-from tests import golden_data
+from tests import golden_data, quick
 
 
 def data_mesh():
@@ -221,7 +221,7 @@ def test_factors_of_timesteps_in_networks_and_recordings_in_pieces(residual):
   random = np.random.default_rng(0)
   images = random.normal(size=(2, 6, 6, 2)).astype(np.float32)
   frames = np.repeat(images[:, None], 4, 1)
-  variables = model.init(jax.random.key(0), frames)
+  variables = quick.variables(model, frames)
   variables['params'] = jax.tree.map(
     lambda leaf: leaf + random.uniform(0, 1, leaf.shape).astype(leaf.dtype),
     variables['params'],
@@ -229,10 +229,12 @@ def test_factors_of_timesteps_in_networks_and_recordings_in_pieces(residual):
   scales = variables['params']['layer1_0']['bn1']['time_scale']
   assert scales.shape == (4,)
 
-  logits = model.apply(variables, frames)
-  np.testing.assert_allclose(model.apply(variables, images), logits, rtol=1e-5)
-  looped = model.clone(scan_blocks=True)
-  np.testing.assert_allclose(looped.apply(variables, frames), logits, rtol=1e-5)
+  logits, again = (
+    quick.jit(model.apply)(variables, x) for x in (frames, images)
+  )
+  np.testing.assert_allclose(again, logits, rtol=1e-5)
+  looped = quick.jit(model.clone(scan_blocks=True).apply)
+  np.testing.assert_allclose(looped(variables, frames), logits, rtol=1e-5)
   state = stream.init(model, variables, (6, 6, 2), batch_size=2)
   for piece in (frames[:, :1], frames[:, 1:4]):
     state, running = stream.feed(model, variables, state, piece)

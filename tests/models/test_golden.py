@@ -98,5 +98,6 @@ def test_network_over_three_sgd_steps(x64):
       for name in expected:
         error = np.linalg.norm(got[name] - expected[name])
         assert error <= 1e-6 * np.linalg.norm(expected[name]), name
-  logits = model.apply({'params': params, 'batch_stats': stats}, frames(0))
+  variables = {'params': params, 'batch_stats': stats}
+  logits = jax.jit(model.apply)(variables, frames(0))
   CLOSE(logits, data['logits_eval_after'])
