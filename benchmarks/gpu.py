@@ -71,6 +71,8 @@ def main():
     environment = os.environ | {
       'JAX_COMPILATION_CACHE_DIR': compiled,
       'PYTHONUNBUFFERED': '1',
+      # Some programs start others, which need a share of the memory, too.
+      'XLA_PYTHON_CLIENT_MEM_FRACTION': '0.4',
     }
 
     def tell(line):

@@ -15,6 +15,7 @@ import functools
 import io
 import itertools
 import json
+import os
 import pathlib
 import signal
 import statistics
@@ -144,10 +145,14 @@ def _until(*steps, options=()):
   steps, seconds = list(steps), []
   with tempfile.TemporaryDirectory() as workdir:
     command = [sys.executable, 'train.py', f'--config.log_every={steps[0]}']
+    # The first start on a machine finds nothing compiled.
+    environment = dict(os.environ)
+    environment.pop('JAX_COMPILATION_CACHE_DIR', None)
     began = time.perf_counter()
     with subprocess.Popen(
       [*command, *options, f'--workdir={workdir}/run'],
       cwd=cases.REPOSITORY,
+      env=environment,
       stdout=subprocess.PIPE,
       stderr=subprocess.DEVNULL,
       text=True,
