@@ -86,6 +86,7 @@ def kernels(benchmark, interpreted, monkeypatch):
   return kernels
 
 
+@pytest.mark.slow
 def test_kernels_are_compared_with_loops(main, cases, kernels):
   arguments = '--networks', 'tiny', '--neurons=9', '--repetitions=2'
   code, output = main('kernels', *arguments)

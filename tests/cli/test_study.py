@@ -48,6 +48,7 @@ def study(tmp_path, monkeypatch):
   return ['study', str(path)]
 
 
+@pytest.mark.slow
 def test_a_study_is_trained_then_extended_without_repeating(
   study, tmp_path, capsys
 ):
@@ -107,6 +108,7 @@ def test_runs_that_fail_are_named_and_the_others_are_shown(
   assert 'AssertionError: no measure' in output.err
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_is_an_outcome(study, capsys):
   path = pathlib.Path(study[1])
   path.write_text(path.read_text().replace('1e-2', '1e30'))

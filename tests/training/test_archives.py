@@ -59,6 +59,7 @@ def write_recorded_images(folder):
   ],
 )
 @pytest.mark.filterwarnings('default:.*SHA-256', 'ignore:.*has MD5')
+@pytest.mark.slow
 def test_archives_to_result(
   tmp_path, capsys, name, write, changes, samples, split, accuracy
 ):

@@ -41,6 +41,7 @@ def test_a_folder_of_images_trains(tmp_path, capsys):
   assert 'is a run on other samples' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_folder_of_recordings_trains(tmp_path):
   folder = tmp_path / 'gestures'
   trees.write_recordings(folder, COUNTS)
@@ -54,6 +55,7 @@ def test_a_folder_of_recordings_trains(tmp_path):
   assert result['classes'] == ['cat', 'dog'] and result['test_samples'] == 12
 
 
+@pytest.mark.slow
 def test_arrays_in_a_file_train(tmp_path):
   images = np.arange(60 * 64, dtype=np.uint8).reshape(60, 8, 8)
   labels = np.arange(60) % 3

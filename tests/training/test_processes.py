@@ -18,11 +18,10 @@ from tests.training.test_trainer import long_config, metrics
   ('count', 'cases'),
   [
     (2, [('ds', 'frames'), ('plain', 'digits')]),
-    pytest.param(
-      4, [('plain', 'frames'), ('ds', 'digits')], marks=pytest.mark.slow
-    ),
+    (4, [('plain', 'frames'), ('ds', 'digits')]),
   ],
 )
+@pytest.mark.slow
 def test_processes_give_the_numbers_of_one_device(tmp_path, count, cases):
   """Loss, update, running statistics and counts, in float64."""
   path = tmp_path / 'numbers.npz'
@@ -90,6 +89,7 @@ def config_file(tmp_path):
   return f'--config={path}'
 
 
+@pytest.mark.slow
 def test_another_configuration_is_named_by_all(tmp_path, config_file):
   """The processes find each other as on Slurm."""
   workdir = f'--workdir={tmp_path / "run"}'
@@ -136,6 +136,7 @@ def test_stopped_runs_continue_in_other_numbers_of_processes(
 # --- Faults ---
 
 
+@pytest.mark.slow
 def test_a_directory_that_cannot_be_written_ends_all(tmp_path, config_file):
   (tmp_path / 'file').touch()
   place = tmp_path / 'file' / 'run'

@@ -313,6 +313,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_run_killed_during_a_save_continues_bit_for_bit(
   tmp_path, uninterrupted
 ):
