@@ -644,9 +644,13 @@ def check_networks(libraries, networks, levels, surrogate):
 
   from mlf_jax.layers import NORMALIZATIONS, TDBatchNorm
 
-  epsilon = 1e-12
-  exact = functools.partial(TDBatchNorm, epsilon=epsilon)
-  NORMALIZATIONS['tdbn_exact'] = exact
+  class ExactTDBatchNorm(TDBatchNorm):
+    """With an epsilon that does not count."""
+
+    epsilon: float = 1e-12
+
+  epsilon = ExactTDBatchNorm.epsilon
+  NORMALIZATIONS['tdbn_exact'] = ExactTDBatchNorm
   torch.set_default_dtype(torch.float64)
   with jax.enable_x64(True):
     for network in networks:
