@@ -15,6 +15,7 @@ from unittest import mock
 
 import cases
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mlf_jax import neuron
@@ -61,7 +62,7 @@ def main():
 
 @contextlib.contextmanager
 def _loops():
-  """What is traced inside runs in XLA's loops."""
+  """Functions that are traced in this context run in XLA's loops."""
   jax.clear_caches()
   with mock.patch.object(_vjp, '_gpu_kernels', lambda *unused: None):
     yield
@@ -72,25 +73,21 @@ def _compare(time_steps, num_levels, dtype, neurons):
   """Prints how far apart the two are; returns whether they are the same."""
   thresholds = [0.6 + k for k in range(num_levels)]
   # This surrogate has a gradient everywhere.
-  params = neuron.MLFParams(thresholds, surrogate='arctan')
+  params = neuron.MLFParams(
+    jnp.asarray(thresholds), jnp.asarray(0.25), surrogate='arctan'
+  )
   keys = jax.random.split(jax.random.key(time_steps), 2)
   channels = min(neurons, 64)
   shape = time_steps, -(-neurons // channels), channels
   x, g = (jax.random.normal(key, shape, dtype) for key in keys)
-  values = params.thresholds, params.decay
 
-  def both(values, x, g):
-    def spikes_of(values, x):
-      thresholds, decay = values
-      given = neuron.MLFParams(thresholds, decay, surrogate='arctan')
-      return neuron.run(given, x)[1]
-
-    spikes, pull = jax.vjp(spikes_of, values, x)
+  def both(params, x, g):
+    spikes, pull = jax.vjp(lambda *of: neuron.run(*of)[1], params, x)
     return spikes, pull(g)
 
-  spikes, gradients = jax.device_get(jax.jit(both)(values, x, g))
+  spikes, gradients = jax.device_get(jax.jit(both)(params, x, g))
   with _loops():
-    expected = jax.device_get(jax.jit(both)(values, x, g))
+    expected = jax.device_get(jax.jit(both)(params, x, g))
   different = int((spikes != expected[0]).sum())
   apart = [
     _relative(ours, theirs)
