@@ -134,7 +134,7 @@ def start(arguments):
     for _ in range(arguments.repetitions)
   ]
   print(f'import mlf_jax: {cases.spread(imports, ".1f")} s')
-  first_steps = [_until(1) for _ in range(arguments.repetitions)]
+  first_steps = [_until(1)[0] for _ in range(arguments.repetitions)]
   print(
     f'python train.py to the first step: {cases.spread(first_steps, ".1f")} s'
   )
@@ -142,7 +142,7 @@ def start(arguments):
 
 def _until(*steps, options=()):
   """Seconds of `python train.py` until the log shows steps; then it stops."""
-  steps, seconds = list(steps), []
+  seconds = []
   with tempfile.TemporaryDirectory() as workdir:
     command = [sys.executable, 'train.py', f'--config.log_every={steps[0]}']
     # The first start on a machine finds nothing compiled.
@@ -166,7 +166,7 @@ def _until(*steps, options=()):
         raise SystemExit(f'train.py ended before step {steps[len(seconds)]}')
       process.send_signal(signal.SIGTERM)
       process.stdout.read()
-  return seconds if len(steps) > 1 else seconds[0]
+  return seconds
 
 
 def cifar10(arguments):
@@ -179,7 +179,7 @@ def cifar10(arguments):
       dataset = data.load('cifar10', options)
     flags = ['--config=cifar10', f'--config.data.dir={folder}']
     first_steps = [
-      _until(1, options=flags) for _ in range(arguments.repetitions)
+      _until(1, options=flags)[0] for _ in range(arguments.repetitions)
     ]
     config = cases.configuration('cifar10')
     count = data.steps_per_epoch(dataset.train, config.batch_size)

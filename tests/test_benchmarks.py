@@ -79,7 +79,7 @@ def test_step_runs(main, cases):
 
 @pytest.fixture
 def kernels(benchmark, interpreted, monkeypatch):
-  """That program, with one number of timesteps to compare."""
+  """The program `kernels`, comparing three timesteps and two levels only."""
   kernels = benchmark('kernels')
   monkeypatch.setattr(kernels, '_TIMESTEPS', (3,))
   monkeypatch.setattr(kernels, '_LEVELS', (2,))
@@ -232,7 +232,7 @@ def test_batches_are_timed_beside_training(benchmark, monkeypatch):
 
 
 def test_an_epoch_is_timed_beside_its_steps(main, benchmark, monkeypatch):
-  """On prepared random images, with a clock of `train.py`'s own."""
+  """On prepared random images; the seconds of `train.py` are made up."""
   startup = benchmark('startup')
   config = _one_block(startup.cases.configuration('cifar10'), monkeypatch)
   config.data.name = 'cifar10'
@@ -241,7 +241,7 @@ def test_an_epoch_is_timed_beside_its_steps(main, benchmark, monkeypatch):
   def until(*steps, options):
     started.append(steps)
     assert pathlib.Path(options[1].partition('=')[2], 'cifar10').is_dir()
-    return 2.0 if len(steps) == 1 else (60.0, 120.0)
+    return [2.0] if len(steps) == 1 else [60.0, 120.0]
 
   started = []
   monkeypatch.setattr(startup, '_until', until)
